@@ -1,0 +1,30 @@
+"""The commands: each parses, calls one function, renders. Here is the way in, and the one place that turns errors
+into exit codes.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from bundler.errors import INTERRUPTED_EXIT_CODE, BundlerError
+
+
+def run() -> None:
+    """Run the command line; an expected error ends in its exit code, a bug in its traceback."""
+    from bundler.cli.main import main
+
+    try:
+        sys.exit(main(standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BundlerError as error:
+        click.echo(f"error: {error}", err=True)
+        if error.hint:
+            click.echo(f"hint: {error.hint}", err=True)
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; run the same command again, and it goes on", err=True)
+        sys.exit(INTERRUPTED_EXIT_CODE)

@@ -1,0 +1,87 @@
+"""`bundle build`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from bundler.cli import render
+from bundler.cli.bars import Bars
+from bundler.cli.options import (
+    FOLDER, Size, endpoint_option, environment, json_option, manifest_argument, require_gateway, staging_option,
+    workers_option
+)
+from bundler.format.volume import DEFAULT_VOLUME_SIZE, MIN_VOLUME_SIZE
+from bundler.manifest import EndpointUrl, read_manifest
+
+
+@click.command()
+@manifest_argument
+@click.option("-o", "--output", type=FOLDER, required=True, help="The bundle is written to OUTPUT/NAME.")
+@endpoint_option
+@click.option("--locked", is_flag=True, help="Refuse to go on if the lock is missing or does not fit the manifest.")
+@click.option("--replace", is_flag=True, help="Write over another complete bundle.")
+@click.option(
+    "--volume-size", type=Size(), default=DEFAULT_VOLUME_SIZE, show_default="3900MiB, which fits FAT32",
+    help="No volume is larger.",
+)
+@staging_option
+@click.option("--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="Large files at once.")
+@click.option(
+    "--connections", type=click.IntRange(1, 16), default=16, show_default=True, help="Connections for each of them."
+)
+@click.option(
+    "--aria2-from", type=Size(), default=8 << 20, show_default="8MiB", help="From which size on files are large."
+)
+@click.option("--aria2c", type=click.Path(path_type=Path), help="The aria2c to use, instead of the one found.")
+@workers_option
+@json_option
+def build(
+    manifest: Path,
+    output: Path,
+    endpoints: tuple[EndpointUrl, ...],
+    locked: bool,
+    replace: bool,
+    volume_size: int,
+    staging: Path | None,
+    jobs: int,
+    connections: int,
+    aria2_from: int,
+    aria2c: Path | None,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Fetch what MANIFEST asks for, prove every byte, and pack it into OUTPUT/NAME.
+
+    Killed at any time and run again, it goes on: what was fetched is kept and not fetched again.
+    """
+    require_gateway()
+    from bundler.gateway.aria2 import find_aria2c
+    from bundler.gateway.build import BuildOptions, build_bundle
+    from bundler.gateway.endpoint import endpoints_of
+    from bundler.gateway.fetch import FetchOptions
+    from bundler.gateway.hub import user_token
+    from bundler.gateway.staging import Staging, default_staging
+
+    if volume_size < MIN_VOLUME_SIZE:
+        raise click.BadParameter(f"at least {MIN_VOLUME_SIZE:,} bytes: any part must fit", param_hint="--volume-size")
+    options = BuildOptions(
+        endpoints=endpoints_of(endpoints or read_manifest(manifest).endpoints, token=user_token()),
+        staging=Staging(staging or default_staging(environment(), Path.home())),
+        fetch=FetchOptions(aria2c=find_aria2c(aria2c), jobs=jobs, connections=connections, aria2_from=aria2_from),
+        workers=workers,
+        volume_size=volume_size,
+        locked=locked,
+        replace=replace,
+    )
+    with Bars() as on_event:
+        report = build_bundle(manifest, output, options, now=_now(), on_event=on_event)
+    click.echo(render.build_json(report) if as_json else render.build_text(report))
+
+
+def _now() -> datetime:
+    # https://reproducible-builds.org/specs/source-date-epoch/
+    epoch = environment().get("SOURCE_DATE_EPOCH", "")
+    return datetime.fromtimestamp(int(epoch), UTC) if epoch.isdigit() else datetime.now(UTC)

@@ -1,0 +1,140 @@
+"""Reading documents that somebody else wrote: JSON and TOML into checked values, with errors that say where."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from bundler.errors import BundlerError, FileSystemError
+
+T = TypeVar("T")
+
+MAX_INTEGER = 2**53 - 1
+"""The largest number that every JSON reader keeps exact (RFC 8785)."""
+
+
+class Fields:
+    """One object of a document, asked field by field.
+
+    Every question names the field, so an error can say `repo[2].revision` instead of showing a traceback. `document`
+    is what an error calls the whole, `failure` the error class of that kind of document.
+    """
+
+    __slots__ = ("_values", "_where", "_document", "_failure")
+
+    def __init__(self, values: object, *, document: str, failure: type[BundlerError], where: str = "") -> None:
+        self._where = where
+        self._document = document
+        self._failure = failure
+        if not isinstance(values, dict):
+            self.refuse("", "is not an object")
+        self._values: dict[str, object] = values
+
+    def refuse(self, key: str, reason: str) -> NoReturn:
+        """Raise the document's error for the field `key` (of the object itself if empty)."""
+        place = ".".join(step for step in (self._where, key) if step)
+        raise self._failure(f"{self._document}: `{place}` {reason}" if place else f"{self._document} {reason}")
+
+    def has(self, key: str) -> bool:
+        """Say whether the field is there and not null."""
+        return self._values.get(key) is not None
+
+    def keys(self) -> tuple[str, ...]:
+        """Return the names of all fields."""
+        return tuple(self._values)
+
+    def only(self, *known: str) -> None:
+        """Refuse any field that is not named here."""
+        for key in self._values:
+            if key not in known:
+                self.refuse(key, f"is not a known field (known here: {', '.join(known)})")
+
+    def text(self, key: str) -> str:
+        """Return a field that is text."""
+        value = self._values.get(key)
+        if not isinstance(value, str):
+            self.refuse(key, "is missing" if value is None else "is not text")
+        return value
+
+    def name(self, key: str, make: Callable[[str], T]) -> T:
+        """Return a field that is text and valid for `make`, which raises ValueError where it is not."""
+        try:
+            return make(self.text(key))
+        except ValueError as error:
+            self.refuse(key, f"is not valid: {error}")
+
+    def optional(self, key: str, make: Callable[[str], T]) -> T | None:
+        """Return a field like `name`, None if it is absent."""
+        return self.name(key, make) if self.has(key) else None
+
+    def size(self, key: str, *, limit: int = MAX_INTEGER) -> int:
+        """Return a field that is a whole number from 0 to `limit`."""
+        value = self._values.get(key)
+        if type(value) is not int or not 0 <= value <= limit:
+            self.refuse(key, "is missing" if value is None else f"is not a whole number from 0 to {limit:,}")
+        return value
+
+    def texts(self, key: str, make: Callable[[str], T]) -> tuple[T, ...]:
+        """Return a list of texts, each valid for `make`; empty if the field is absent."""
+        values = self._list(key)
+        made = []
+        for position, value in enumerate(values):
+            try:
+                if not isinstance(value, str):
+                    raise ValueError("not text")
+                made.append(make(value))
+            except ValueError as error:
+                self.refuse(f"{key}[{position}]", f"is not valid: {error}")
+        return tuple(made)
+
+    def inner(self, key: str) -> Fields:
+        """Return a field that is an object."""
+        return self._below(key, self._values.get(key))
+
+    def objects(self, key: str) -> list[Fields]:
+        """Return a list of objects; empty if the field is absent."""
+        return [self._below(f"{key}[{position}]", value) for position, value in enumerate(self._list(key))]
+
+    def _list(self, key: str) -> list[object]:
+        value = self._values.get(key, [])
+        if not isinstance(value, list):
+            self.refuse(key, "is not a list")
+        return value
+
+    def _below(self, key: str, value: object) -> Fields:
+        where = f"{self._where}.{key}" if self._where else key
+        return Fields(value, document=self._document, failure=self._failure, where=where)
+
+
+def parse_json(text: bytes, *, document: str, failure: type[BundlerError]) -> object:
+    """Parse JSON strictly: UTF-8, no name twice in an object, no NaN, not nested without end."""
+    try:
+        return json.loads(text.decode(), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise failure(f"{document} is not readable JSON: {reason}") from error
+
+
+def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return values
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"`{text}` is not JSON")
+
+
+def read_bounded(path: Path, *, limit: int, failure: type[BundlerError]) -> bytes:
+    """Read a small regular file whole, refusing one of more than `limit` bytes."""
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(limit + 1)
+    except OSError as error:
+        raise FileSystemError(f"{path} cannot be read: {error.strerror}") from error
+    if len(content) > limit:
+        raise failure(f"{path} is larger than the {limit:,} bytes that such a file may have")
+    return content

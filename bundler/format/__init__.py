@@ -1,0 +1,1 @@
+"""What travels on the stick. Knows neither network nor cache."""

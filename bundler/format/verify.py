@@ -1,0 +1,221 @@
+"""Prove a bundle without installing it: every problem is named, and what was not checked is not called right."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from bundler.digest import Digest, hash_file
+from bundler.errors import BundlerError, DamagedBundleError, IncompleteBundleError, UnsignedError
+from bundler.format.index import INDEX_NAME, Blob
+from bundler.format.reader import (
+    Bundle, StoredPart, VolumeFile, decode_part, files_of, name_some, open_bundle, part_runs, why_cut
+)
+from bundler.format.sums import SIGNATURE_NAME, SUMS_NAME
+from bundler.fsio import explain_os_errors
+from bundler.pipeline import ordered_map
+from bundler.progress import Advanced, Finished, OnEvent, Phase, Started, ignore
+
+
+class Kind(StrEnum):
+    """What is wrong."""
+
+    DAMAGED = "damaged"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong with a bundle."""
+
+    kind: Kind
+
+    name: str
+    """The file of the bundle: a volume, or one beside them."""
+
+    reason: str
+
+    part: int | None = None
+    """The part, if it is about one."""
+
+    files: tuple[str, ...] = ()
+    """The files of snapshots that are lost with it."""
+
+    def __str__(self) -> str:
+        where = self.name if self.part is None else f"{self.name}, part {self.part}"
+        lost = f"; it is of {name_some(self.files)}" if self.files else ""
+        return f"{self.kind}: {where}: {self.reason}{lost}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyReport:
+    """What was found in a bundle."""
+
+    bundle: Bundle
+    problems: tuple[Problem, ...]
+
+    proven: int
+    """Blobs whose every byte was read and is right."""
+
+    foreign: tuple[str, ...]
+    """Names in the folders that SHA256SUMS does not list. They were not opened."""
+
+    signer: str | None = None
+    """Who vouches for SHA256SUMS; None if nobody was found to."""
+
+    def failure(self, *, unsigned_is_fine: bool) -> BundlerError | None:
+        """Return the error that this report amounts to, the worst if several; None if all is proven."""
+        name = self.bundle.index.name
+        if any(problem.kind is Kind.DAMAGED for problem in self.problems):
+            return DamagedBundleError(f"{name} is damaged", hint="copy the files named above from the gateway again")
+        if self.problems:
+            return IncompleteBundleError(f"{name} is not complete", hint="add the folders that hold what is missing")
+        if self.signer is None and not unsigned_is_fine:
+            return UnsignedError(
+                f"{name} is whole, but nobody vouches for it",
+                hint="if you know by other means that its identity is right, say `--allow-unsigned`",
+            )
+        return None
+
+
+def verify_bundle(folders: tuple[Path, ...], *, workers: int, on_event: OnEvent = ignore) -> VerifyReport:
+    """Read every byte of a bundle once and prove files, volumes, parts and blobs.
+
+    Raises what `open_bundle` raises: without a right index there is nothing to hold the rest against.
+    """
+    bundle = open_bundle(folders)
+    on_event(Started(Phase.VERIFY, bundle.index.raw_size))
+    with explain_os_errors("verifying the bundle"):
+        small = _small_files(bundle)
+        check = _Check(bundle, on_event)
+        check.run(workers)
+        report = VerifyReport(
+            bundle=bundle,
+            problems=(*small, *check.problems),
+            proven=check.proven,
+            foreign=_foreign(bundle),
+        )
+    on_event(Finished(Phase.VERIFY))
+    return report
+
+
+def _small_files(bundle: Bundle) -> Iterator[Problem]:
+    volumes = {volume.name for volume in bundle.index.volumes}
+    for name, digest in bundle.sums:
+        if name in volumes or name == INDEX_NAME:
+            continue
+        path = bundle.find(name)
+        if path is None:
+            yield Problem(kind=Kind.MISSING, name=name, reason="is in none of the folders")
+        elif (found := hash_file(path)[1].sha256) != digest:
+            yield Problem(kind=Kind.DAMAGED, name=name, reason=f"has the SHA-256 {found}, was written with {digest}")
+
+
+def _foreign(bundle: Bundle) -> tuple[str, ...]:
+    known = {SUMS_NAME, SIGNATURE_NAME, *(name for name, _ in bundle.sums)}
+    return tuple(
+        sorted(str(path) for folder in bundle.folders for path in folder.iterdir() if path.name not in known)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """A part after its check: raw bytes, or why there are none."""
+
+    number: int
+    raw: memoryview | None
+    reason: str = ""
+
+
+class _Check:
+    """One pass over the volumes: each is hashed whole while its parts go by."""
+
+    def __init__(self, bundle: Bundle, on_event: OnEvent) -> None:
+        self.problems: list[Problem] = []
+        self.proven = 0
+        self._bundle = bundle
+        self._on_event = on_event
+        self._files: dict[int, VolumeFile] = {}
+        self._told: set[int] = set()
+
+    def run(self, workers: int) -> None:
+        """Check volumes, parts and blobs."""
+        try:
+            self._open_volumes()
+            outcomes = ordered_map(self._decode, self._stored(), workers=workers)
+            outcome = _Outcome(-1, None)
+            for blob in self._bundle.index.blobs:
+                outcome = self._prove(blob, outcomes, outcome)
+            self._finish_volumes()
+        finally:
+            for file in self._files.values():
+                file.close()
+
+    def _open_volumes(self) -> None:
+        for number, volume in enumerate(self._bundle.index.volumes):
+            path = self._bundle.find(volume.name)
+            if path is None:
+                self.problems.append(Problem(kind=Kind.MISSING, name=volume.name, reason="is in none of the folders"))
+                continue
+            if reason := why_cut(path, volume):
+                self.problems.append(Problem(kind=Kind.DAMAGED, name=volume.name, reason=reason))
+            self._files[number] = VolumeFile(path, volume)
+
+    def _stored(self) -> Iterator[StoredPart | int]:
+        for number in part_runs(self._bundle.index.blobs):
+            part = self._bundle.index.parts[number]
+            file = self._files.get(part.volume)
+            yield file.read_part(number, part, hashing=True) if file else number
+
+    def _decode(self, stored: StoredPart | int) -> _Outcome:
+        if isinstance(stored, int):
+            return _Outcome(stored, None)
+        try:
+            raw = memoryview(decode_part(stored))
+        except BundlerError as error:
+            return _Outcome(stored.number, None, str(error).partition(": ")[2] or str(error))
+        if Digest.of(raw) != stored.part.raw_sha256:
+            return _Outcome(stored.number, None, "it decodes to other bytes than the index says")
+        return _Outcome(stored.number, raw)
+
+    def _prove(self, blob: Blob, outcomes: Iterator[_Outcome], outcome: _Outcome) -> _Outcome:
+        proof = hashlib.sha256()
+        whole = True
+        for extent in blob.extents:
+            if extent.part != outcome.number:
+                outcome = next(outcomes)
+                self._tell(outcome)
+            if outcome.raw is None:
+                whole = False
+            else:
+                proof.update(outcome.raw[extent.offset:extent.offset + extent.length])
+            self._on_event(Advanced(Phase.VERIFY, extent.length))
+        if whole and proof.hexdigest() != blob.sha256:
+            reason = f"the parts of blob {blob.sha256} are whole, but make up {proof.hexdigest()}"
+            self.problems.append(Problem(kind=Kind.DAMAGED, name=INDEX_NAME, reason=reason))
+        self.proven += whole
+        return outcome
+
+    def _tell(self, outcome: _Outcome) -> None:
+        if outcome.reason and outcome.number not in self._told:
+            self._told.add(outcome.number)
+            index = self._bundle.index
+            self.problems.append(
+                Problem(
+                    kind=Kind.DAMAGED,
+                    name=index.volumes[index.parts[outcome.number].volume].name,
+                    part=outcome.number,
+                    reason=outcome.reason,
+                    files=files_of(index, outcome.number),
+                )
+            )
+
+    def _finish_volumes(self) -> None:
+        told = {problem.name for problem in self.problems}
+        for file in self._files.values():
+            if not file.finish_hash() and file.volume.name not in told:
+                reason = f"the file as a whole does not have the SHA-256 {file.volume.sha256}"
+                self.problems.append(Problem(kind=Kind.DAMAGED, name=file.volume.name, reason=reason))

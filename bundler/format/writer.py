@@ -1,0 +1,181 @@
+"""Blobs into a bundle: pieces are coded on all cores and written in order, as one stream per volume."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundler.digest import Digest
+from bundler.format import codec, restore
+from bundler.format.index import INDEX_NAME, Blob, Codec, Extent, Index, Part, Volume, index_text, volume_name
+from bundler.format.readme import readme_text
+from bundler.format.split import Piece, ProvenBlob, cut
+from bundler.format.sums import SUMS_NAME, sums_text
+from bundler.format.volume import DEFAULT_VOLUME_SIZE, VolumeStream
+from bundler.fsio import read_exactly, sync_folder, write_synced
+from bundler.names import BundleName
+from bundler.pipeline import ordered_map
+from bundler.progress import Advanced, OnEvent, Phase, ignore
+
+README_NAME = "README.txt"
+RESTORE_NAME = "restore.py"
+BUILD_INFO_NAME = "build-info.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """Volumes that are written, and what the index has to say of them."""
+
+    blobs: tuple[Blob, ...]
+    parts: tuple[Part, ...]
+    volumes: tuple[Volume, ...]
+
+
+def pack_blobs(
+    blobs: Iterable[ProvenBlob],
+    folder: Path,
+    *,
+    name: BundleName,
+    workers: int,
+    volume_size: int = DEFAULT_VOLUME_SIZE,
+    on_event: OnEvent = ignore,
+) -> Packed:
+    """Write the volumes of a bundle to `folder`, drawing from `blobs` as they become available.
+
+    The same blobs in the same order give the same bytes, whatever `workers` is. No digest may come twice.
+    """
+    shelf = _Shelf(folder, name=name, volume_size=volume_size)
+    try:
+        with closing(ordered_map(_code, cut(shelf.noting(blobs)), workers=workers)) as coded_pieces:
+            for coded in coded_pieces:
+                shelf.put(coded)
+                on_event(Advanced(Phase.PACK, coded.piece.size))
+        return shelf.finish()
+    finally:
+        shelf.abandon()
+
+
+def seal_bundle(folder: Path, index: Index, *, build_info: Mapping[str, object]) -> Digest:
+    """Write what stands beside the volumes, SHA256SUMS last: with it, and not before, there is a bundle.
+
+    Returns the bundle's identity.
+    """
+    texts = {
+        README_NAME: readme_text(index.name, [volume.name for volume in index.volumes]).encode(),
+        RESTORE_NAME: Path(restore.__file__).read_bytes(),
+        BUILD_INFO_NAME: json.dumps(build_info, indent=2, ensure_ascii=False, sort_keys=True).encode() + b"\n",
+        INDEX_NAME: index_text(index),
+    }
+    digests = {volume.name: volume.sha256 for volume in index.volumes}
+    for file_name, text in texts.items():
+        write_synced(folder / file_name, text)
+        digests[file_name] = Digest.of(text)
+    sync_folder(folder)
+    write_synced(folder / SUMS_NAME, sums_text(digests))
+    sync_folder(folder)
+    return digests[INDEX_NAME]
+
+
+@dataclass(frozen=True, slots=True)
+class _CodedPiece:
+    piece: Piece
+    raw_sha256: Digest
+    sha256: Digest
+    codec: Codec
+    stored: bytes | memoryview
+
+
+def _code(piece: Piece) -> _CodedPiece:
+    raw = _read(piece)
+    raw_sha256 = Digest.of(raw)
+    coded = codec.encode(raw)
+    sha256 = raw_sha256 if coded.codec is Codec.RAW else Digest.of(coded.stored)
+    return _CodedPiece(piece, raw_sha256, sha256, coded.codec, coded.stored)
+
+
+def _read(piece: Piece) -> memoryview:
+    raw = memoryview(bytearray(piece.size))
+    filled = 0
+    for each in piece.ranges:
+        with each.blob.path.open("rb", buffering=0) as stream:
+            stream.seek(each.offset)
+            read_exactly(stream, raw[filled:filled + each.length])
+        filled += each.length
+    return raw
+
+
+class _Shelf:
+    """Puts coded pieces into volumes, in the order given, and keeps the books for the index."""
+
+    def __init__(self, folder: Path, *, name: BundleName, volume_size: int) -> None:
+        self._folder = folder
+        self._name = name
+        self._limit = volume_size
+        self._open: VolumeStream | None = None
+        self._volumes: list[Volume] = []
+        self._parts: list[Part] = []
+        self._by_raw: dict[Digest, int] = {}
+        self._by_stored: dict[Digest, Part] = {}
+        self._blobs: list[ProvenBlob] = []
+        self._extents: dict[Digest, list[Extent]] = {}
+
+    def noting(self, blobs: Iterable[ProvenBlob]) -> Iterator[ProvenBlob]:
+        """Pass blobs on, and remember them: an empty one has no piece."""
+        for blob in blobs:
+            self._blobs.append(blob)
+            self._extents[blob.sha256] = []
+            yield blob
+
+    def put(self, coded: _CodedPiece) -> None:
+        """Store a piece, unless its bytes are stored already, and note which blobs it is of."""
+        number = self._by_raw.get(coded.raw_sha256)
+        if number is None:
+            number = self._by_raw[coded.raw_sha256] = len(self._parts)
+            self._parts.append(self._store(coded))
+        offset = 0
+        for each in coded.piece.ranges:
+            self._extents[each.blob.sha256].append(Extent(number, offset, each.length))
+            offset += each.length
+
+    def finish(self) -> Packed:
+        """End the last volume."""
+        self._end_volume()
+        blobs = (Blob(sha256=b.sha256, size=b.size, extents=tuple(self._extents[b.sha256])) for b in self._blobs)
+        return Packed(blobs=tuple(blobs), parts=tuple(self._parts), volumes=tuple(self._volumes))
+
+    def abandon(self) -> None:
+        """Let go of a volume that was not ended."""
+        if self._open is not None:
+            self._open.abandon()
+
+    def _store(self, coded: _CodedPiece) -> Part:
+        # The same stored bytes may decode to other raw ones by another codec: they are shared all the same.
+        twin = self._by_stored.get(coded.sha256)
+        offset = twin.offset if twin else self._append(coded)
+        part = Part(
+            codec=coded.codec,
+            sha256=coded.sha256,
+            size=len(coded.stored),
+            raw_sha256=coded.raw_sha256,
+            raw_size=coded.piece.size,
+            volume=twin.volume if twin else len(self._volumes),
+            offset=offset,
+        )
+        self._by_stored.setdefault(coded.sha256, part)
+        return part
+
+    def _append(self, coded: _CodedPiece) -> int:
+        if self._open is not None and not self._open.room_for(len(coded.stored), self._limit):
+            self._end_volume()
+        if self._open is None:
+            self._open = VolumeStream(self._folder / volume_name(self._name, len(self._volumes)))
+        return self._open.append(coded.sha256, coded.stored)
+
+    def _end_volume(self) -> None:
+        if self._open is not None:
+            done = self._open.finish()
+            self._open = None
+            self._volumes.append(Volume(name=done.path.name, size=done.size, sha256=done.sha256))

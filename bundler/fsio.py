@@ -1,0 +1,158 @@
+"""Files that survive a crash. The only module that syncs and renames.
+
+What is promised: after `place`, `atomic_write` or `sync_folder` returned, what they did is on the medium as far as
+the operating system can make it so. What is not: the order of anything before that, nor anything on a drive that
+lies about its cache.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from io import IOBase, RawIOBase
+from pathlib import Path
+from typing import BinaryIO
+
+from bundler.errors import FileSystemError
+
+FILE_MODE = 0o644
+FOLDER_MODE = 0o755
+_SYNCS_AT_ONCE = 16
+
+
+def sync_file(stream: IOBase) -> None:
+    """Push a file's bytes to the medium."""
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Push a folder's names to the medium: renames and new files in it."""
+    sync_path(folder)
+
+
+def make_folders(folder: Path, *, mode: int = FOLDER_MODE) -> None:
+    """Create `folder` and what is missing above it with exactly `mode`, whatever the umask; durable."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        path.chmod(mode)
+        sync_folder(path.parent)
+
+
+def place(staged: Path, final: Path, *, mode: int = FILE_MODE) -> None:
+    """Rename a synced file to its final name, durably. Both must be on one file system."""
+    staged.chmod(mode)
+    staged.replace(final)
+    # The rename lives in the folder; unsynced, a power failure can undo it.
+    sync_folder(final.parent)
+
+
+def place_all(staged: Sequence[tuple[Path, Path]], *, mode: int = FILE_MODE) -> None:
+    """Sync many staged files, then rename each to its final name, durably; for (staged, final) on one file system.
+
+    Much faster than one by one: the syncs overlap, and a folder is synced once.
+    """
+    with ThreadPoolExecutor(max_workers=_SYNCS_AT_ONCE) as pool:
+        list(pool.map(sync_path, [path for path, _ in staged]))
+    for path, final in staged:
+        path.chmod(mode)
+        path.replace(final)
+    for folder in {final.parent for _, final in staged}:
+        sync_folder(folder)
+
+
+def sync_path(path: Path) -> None:
+    """Push a closed file, or a folder's names, to the medium."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def atomic_write(final: Path, *, staging: Path, mode: int = FILE_MODE) -> Iterator[BinaryIO]:
+    """Replace `final` with what the body writes, or leave it untouched.
+
+    `staging` is a folder on the same file system that no reader looks into. A reader sees the old file (or none)
+    or the new one, never a part; after a normal exit the new one survives power loss.
+    """
+    staged = staging / f"{uuid.uuid4().hex}.tmp"
+    try:
+        with staged.open("xb") as stream:
+            yield stream
+            sync_file(stream)
+        place(staged, final, mode=mode)
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise
+
+
+def read_exactly(stream: RawIOBase, buffer: memoryview) -> None:
+    """Fill `buffer` from an unbuffered file. Raises `FileSystemError` where the file ends before."""
+    while buffer:
+        count = stream.readinto(buffer)
+        if not count:
+            raise FileSystemError(f"{getattr(stream, 'name', 'a file')} ends {len(buffer):,} bytes too early")
+        buffer = buffer[count:]
+
+
+def write_all(stream: RawIOBase, content: bytes | memoryview) -> None:
+    """Write all of `content` to an unbuffered file, which may take it in several bites."""
+    view = memoryview(content)
+    while view:
+        view = view[stream.write(view) or 0:]
+
+
+@contextmanager
+def hold_lock(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Hold a lock file against other processes, waiting while another one holds it.
+
+    `on_wait` is told once who that is. The kernel lets go of the lock of a process that was killed.
+    """
+    with path.open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            on_wait(f"waiting for process {stream.read(20).strip() or '?'}, which is at work on {path.parent}")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        stream.seek(0)
+        stream.truncate()
+        stream.write(f"{os.getpid()}\n")
+        stream.flush()
+        yield
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Write a whole file under its final name and sync it; for folders that have a commit point of their own."""
+    with path.open("wb") as stream:
+        stream.write(content)
+        sync_file(stream)
+
+
+def free_bytes(place: Path) -> int:
+    """Return the bytes that an ordinary user may still write on the file system of `place`, which need not exist."""
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+@contextmanager
+def explain_os_errors(doing: str) -> Iterator[None]:
+    """Turn the operating system's refusals in the body into an error that names the file and what was being done."""
+    try:
+        yield
+    except OSError as error:
+        name = error.filename if error.filename is not None else "a file"
+        hint = "free some space and run the same command again: it goes on" if error.errno == 28 else ""
+        raise FileSystemError(f"{doing}: {name}: {error.strerror or error}", hint=hint) from error

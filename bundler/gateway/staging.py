@@ -1,0 +1,94 @@
+"""Where fetched bytes wait to be packed: a folder of blobs by digest, shared by all runs and manifests of a user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundler.digest import Digest, Etag, hash_file
+from bundler.fsio import explain_os_errors, hold_lock, make_folders, place, sync_path
+from bundler.lock import LockedFile, lock_path, read_lock
+from bundler.progress import Noted, OnEvent, ignore
+
+_PRIVATE = 0o700
+
+
+def default_staging(environment: Mapping[str, str], home: Path) -> Path:
+    """Return `$XDG_CACHE_HOME/bundler`, or `~/.cache/bundler`."""
+    return Path(environment.get("XDG_CACHE_HOME") or home / ".cache").expanduser() / "bundler"
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """Blobs under their etags in `blobs/`; what is on its way in `partial/`."""
+
+    root: Path
+
+    @property
+    def partial(self) -> Path:
+        """Where downloads grow."""
+        return self.root / "partial"
+
+    def blob(self, etag: Etag) -> Path:
+        """Return where a blob stands once it was proven."""
+        return self.root / "blobs" / etag
+
+    @contextmanager
+    def exclusively(self, on_wait: Callable[[str], None]) -> Iterator[None]:
+        """Hold the folder against other runs."""
+        make_folders(self.root, mode=_PRIVATE)
+        make_folders(self.root / "blobs")
+        make_folders(self.partial)
+        with hold_lock(self.root / "lock", on_wait):
+            yield
+
+    def adopt(self, file: LockedFile) -> Digest | None:
+        """Return the SHA-256 of a blob that is there and right; None, and no blob, in any other case."""
+        path = self.blob(file.etag)
+        if not path.is_file():
+            return None
+        digest = prove(path, file)
+        if digest is None:
+            path.unlink()
+        return digest
+
+    def admit(self, fetched: Path, file: LockedFile) -> None:
+        """Take in a file whose bytes were proven."""
+        sync_path(fetched)
+        place(fetched, self.blob(file.etag))
+
+    def lacks(self, files: Collection[LockedFile]) -> int:
+        """Return how many bytes of `files` would still have to be written here, going by names and sizes."""
+        return sum(max(0, file.size - self._size(file)) for file in files)
+
+    def _size(self, file: LockedFile) -> int:
+        for path in (self.blob(file.etag), self.partial / f"{file.etag}.part"):
+            if path.is_file():
+                # Blocks, not length: a download by segments has holes.
+                return path.stat().st_blocks * 512
+        return 0
+
+    def clean(self, keep: Collection[Etag]) -> int:
+        """Remove everything but the blobs that `keep` names, and return the bytes that this freed."""
+        freed = 0
+        for path in (*(self.root / "blobs").glob("*"), *self.partial.glob("*")):
+            if path.name.partition(".")[0] not in keep:
+                freed += path.stat().st_blocks * 512
+                path.unlink()
+        return freed
+
+
+def clean_staging(staging: Staging, keep: tuple[Path, ...], *, on_event: OnEvent = ignore) -> int:
+    """Remove what no lock of the manifests at `keep` names; return the bytes that this freed."""
+    etags = {file.etag for path in keep for repo in read_lock(lock_path(path)).repos for file in repo.files}
+    with explain_os_errors("cleaning"), staging.exclusively(lambda text: on_event(Noted(text))):
+        return staging.clean(etags)
+
+
+def prove(path: Path, file: LockedFile) -> Digest | None:
+    """Return the SHA-256 of a file's bytes if they are the ones that were locked, None if not. Reads all of them."""
+    size, hasher = hash_file(path, git=not isinstance(file.etag, Digest))
+    pinned = file.sha256 is None or hasher.sha256 == file.sha256
+    return hasher.sha256 if size == file.size and pinned and hasher.matches(file.etag) else None

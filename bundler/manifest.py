@@ -1,0 +1,103 @@
+"""The manifest: what is wanted, as a person writes it (TOML)."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from bundler.errors import ManifestError
+from bundler.fields import Fields, read_bounded
+from bundler.names import BundleName, RefName, RepoId, RepoType
+
+OFFICIAL_ENDPOINT = "https://huggingface.co"
+MAX_MANIFEST_SIZE = 4 << 20
+
+
+class EndpointUrl(str):
+    """The base URL of a hub: http or https, a host, perhaps a path; no slash at the end, no user, no query."""
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> EndpointUrl:
+        url = urlsplit(text)
+        if url.scheme not in ("http", "https") or not url.hostname or any(c <= " " for c in text):
+            raise ValueError(f"{text[:200]!r} is not a URL such as {OFFICIAL_ENDPOINT}")
+        if url.username or url.password or url.query or url.fragment:
+            raise ValueError(f"the URL of {url.hostname} may not carry a user, a password, a query or a fragment")
+        return super().__new__(cls, text.rstrip("/"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One `[[repo]]` of a manifest: a repository, where in its history, and which of its files."""
+
+    repo: RepoId
+
+    revision: RefName = RefName("main")
+    """A branch, a tag, `refs/pr/N`, or a full or short commit."""
+
+    include: tuple[str, ...] = ()
+    """Patterns of files to take, all if empty: the hub's `allow_patterns`, in which `*` crosses folders."""
+
+    exclude: tuple[str, ...] = ()
+    """Patterns of files to leave. The hub's `ignore_patterns`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a bundle shall hold and where its bytes may come from."""
+
+    name: BundleName
+
+    endpoints: tuple[EndpointUrl, ...]
+    """Where to ask, in order."""
+
+    requests: tuple[Request, ...]
+
+    def __post_init__(self) -> None:
+        seen = set()
+        for request in self.requests:
+            if (request.repo, request.revision) in seen:
+                raise ValueError(f"`{request.repo}` at `{request.revision}` stands in it twice")
+            seen.add((request.repo, request.revision))
+
+    def at(self, endpoints: tuple[EndpointUrl, ...]) -> Manifest:
+        """Return the manifest with other endpoints, itself if there are none."""
+        return replace(self, endpoints=endpoints) if endpoints else self
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check a manifest. Raises `ManifestError`, which names the field."""
+    text = read_bounded(path, limit=MAX_MANIFEST_SIZE, failure=ManifestError)
+    return parse_manifest(text, document=str(path))
+
+
+def parse_manifest(text: bytes, *, document: str = "the manifest") -> Manifest:
+    """Parse TOML into a `Manifest`."""
+    try:
+        values = tomllib.loads(text.decode())
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"{document} is not readable TOML: {error}") from error
+    fields = Fields(values, document=document, failure=ManifestError)
+    fields.only("name", "endpoints", "repo")
+    requests = tuple(_request(repo) for repo in fields.objects("repo"))
+    if not requests:
+        fields.refuse("repo", "is missing: name at least one `[[repo]]`")
+    endpoints = fields.texts("endpoints", EndpointUrl) or (EndpointUrl(OFFICIAL_ENDPOINT),)
+    try:
+        return Manifest(name=fields.name("name", BundleName), endpoints=endpoints, requests=requests)
+    except ValueError as error:
+        raise ManifestError(f"{document}: {error}") from error
+
+
+def _request(fields: Fields) -> Request:
+    fields.only("id", "type", "revision", "include", "exclude")
+    repo_type = fields.optional("type", RepoType) or RepoType.MODEL
+    return Request(
+        repo=fields.name("id", lambda name: RepoId(repo_type, name)),
+        revision=fields.optional("revision", RefName) or RefName("main"),
+        include=fields.texts("include", str),
+        exclude=fields.texts("exclude", str),
+    )

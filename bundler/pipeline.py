@@ -1,0 +1,41 @@
+"""Work on many pieces at once, taken and given in order, with a bound on what is in flight."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+MAX_IN_FLIGHT = 6
+"""Pieces at once, whatever the number of workers: a piece is up to 16 MiB raw, and as much again coded."""
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ordered_map(work: Callable[[T], R], pieces: Iterable[T], *, workers: int) -> Generator[R, None, None]:
+    """Yield `work(piece)` for every piece, in the order of `pieces`, done by `workers` threads.
+
+    `pieces` is drawn from as results are taken, never more than `MAX_IN_FLIGHT` ahead. An exception of `work` or of
+    `pieces` is raised in its place in the order; pieces after it are dropped.
+    Close it where it may not be drawn to its end.
+    """
+    with ThreadPoolExecutor(max_workers=max(1, min(workers, MAX_IN_FLIGHT))) as pool:
+        waiting: deque[Future[R]] = deque()
+        try:
+            for piece in pieces:
+                waiting.append(pool.submit(work, piece))
+                if len(waiting) >= MAX_IN_FLIGHT:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

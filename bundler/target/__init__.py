@@ -1,0 +1,1 @@
+"""The air-gapped side: from a bundle into the Hugging Face cache."""
