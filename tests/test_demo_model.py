@@ -157,11 +157,8 @@ def test_speaks_without_a_prompt(cache: Path) -> None:
 @pytest.mark.parametrize("text", PROMPTS)
 def test_transformers_has_the_same_ids_and_scores(text: str) -> None:
     """The numpy model is the model that everybody else loads."""
-    import torch  # type: ignore[import-not-found,unused-ignore]  # not everywhere
-    from transformers import (  # type: ignore[import-not-found,unused-ignore]  # as torch
-        AutoModelForCausalLM,
-        AutoTokenizer,
-    )
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     ids = AutoTokenizer.from_pretrained(MODEL)(text)["input_ids"]
     model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
@@ -175,8 +172,8 @@ def test_transformers_has_the_same_ids_and_scores(text: str) -> None:
 @pytest.mark.inference
 def test_transformers_continues_alike() -> None:
     """Always taking the likeliest token, both say the same twenty."""
-    import torch  # type: ignore[import-not-found,unused-ignore]  # not everywhere
-    from transformers import AutoModelForCausalLM  # type: ignore[import-not-found,unused-ignore]  # as torch
+    import torch
+    from transformers import AutoModelForCausalLM
 
     tokenizer = read_tokenizer(MODEL)
     ids = tokenizer.encode(PROMPTS[0])
@@ -191,10 +188,7 @@ def test_transformers_continues_alike() -> None:
 @pytest.mark.inference
 def test_transformers_loads_every_weight() -> None:
     """No weight is missing, none is left over, and the tokenizer gives the text back."""
-    from transformers import (  # type: ignore[import-not-found,unused-ignore]  # as torch
-        AutoModelForCausalLM,
-        AutoTokenizer,
-    )
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     _, report = AutoModelForCausalLM.from_pretrained(MODEL, output_loading_info=True)
     tokenizer = AutoTokenizer.from_pretrained(MODEL)

@@ -10,7 +10,7 @@ domain". To get it, with a `deb-src` line in the apt sources:
     apt-get source --download-only snappy=1.1.9-3
     tar xf snappy_1.1.9.orig.tar.gz --strip-components=2 --wildcards '*/testdata/alice29.txt'
 
-The script needs torch 2.13.0 and transformers 5 (with tokenizers), and takes seven minutes on two
+The script needs torch 2.13.0 and transformers 5 (with tokenizers), and takes about ten minutes on two
 cores. The same machine and versions give the same bytes; another processor may round differently. The
 model card, `README.md` in that folder, is written by hand.
 """
@@ -24,20 +24,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch  # type: ignore[import-not-found,unused-ignore]  # installed only where models are trained
-from tokenizers import (  # type: ignore[import-not-found,unused-ignore]  # comes with transformers
-    Regex,
-    Tokenizer,
-    decoders,
-    models,
-    pre_tokenizers,
-    trainers,
-)
-from transformers import (  # type: ignore[import-not-found,unused-ignore]  # as torch
-    GenerationConfig,
-    LlamaConfig,
-    LlamaForCausalLM,
-)
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 SOURCE_SHA256 = "7467306ee0feed4971260f3c87421154a05be571d944e9cb021a5713700c38f0"
 SEED = 1865
