@@ -11,12 +11,12 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bundler.digest import Commit, Digest
+from bundler.digest import Commit, Digest, GitOid
 from bundler.errors import FormatError, UnsupportedVersionError
 from bundler.fields import Fields, parse_json
 from bundler.format.volume import HEADER_SIZE, END_SIZE, padded
 from bundler.lock import Identity, LockedFile, file_values, parse_files, parse_identity
-from bundler.names import BundleName, RefName, RepoId, RepoType
+from bundler.names import BundleName, RefName, RepoId, RepoType, refs_of
 
 INDEX_NAME = "index.json"
 FORMAT_VERSION = (1, 0)
@@ -38,6 +38,7 @@ class Codec(StrEnum):
 
     RAW = "raw"
     ZSTD = "zstd"
+    PLANES = "planes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +133,12 @@ class Index:
         """Bytes of all volumes."""
         return sum(volume.size for volume in self.volumes)
 
+    @property
+    def git_oids(self) -> dict[Digest, GitOid]:
+        """The git id that a blob must have, for blobs of files that are known by it."""
+        files = (file for snapshot in self.snapshots for file in snapshot.files)
+        return {sha256_of(file): file.etag for file in files if isinstance(file.etag, GitOid)}
+
 
 def sha256_of(file: LockedFile) -> Digest:
     """Return the SHA-256 of a file of a parsed index, where it is always known."""
@@ -199,7 +206,7 @@ def parse_index(text: bytes, *, document: str = "index.json") -> Index:
 
     Raises `UnsupportedVersionError` for a bundle from the future, `FormatError` for anything else that is not an index.
     """
-    values = parse_json(text, document=document, failure=FormatError)
+    values = parse_json(text, document=document, failure=FormatError, plain=True)
     fields = Fields(values, document=document, failure=FormatError)
     _check_version(fields)
     try:
@@ -208,6 +215,7 @@ def parse_index(text: bytes, *, document: str = "index.json") -> Index:
         raise FormatError(f"{document} holds what has no canonical spelling: {error}") from error
     if spelled != text:
         raise FormatError(f"{document} is not in canonical spelling")
+    fields.need("requires", "snapshots", "blobs", "parts", "volumes")
     index = Index(
         name=fields.name("name", BundleName),
         written_with=_written_with(fields),
@@ -243,21 +251,26 @@ def _written_with(fields: Fields) -> tuple[tuple[str, str], ...]:
 
 
 def _parse_snapshot(fields: Fields) -> Snapshot:
+    fields.need("refs", "agreed_by", "differed", "files")
     repo_type = fields.name("type", RepoType)
     files = parse_files(fields)
     for position, file in enumerate(files):
         if file.sha256 is None:
             fields.refuse(f"files[{position}].sha256", "is missing")
+    refs = fields.texts("refs", RefName)
+    if not all(refs_of(ref) for ref in refs):
+        fields.refuse("refs", "holds a commit: `refs/` of a cache would call one commit by another's name")
     return Snapshot(
         repo=fields.name("id", lambda name: RepoId(repo_type, name)),
         commit=fields.name("commit", Commit),
-        refs=fields.texts("refs", RefName),
+        refs=refs,
         identity=parse_identity(fields),
         files=files,
     )
 
 
 def _parse_blob(fields: Fields) -> Blob:
+    fields.need("extents")
     extents = tuple(
         Extent(each.size("part"), each.size("offset", limit=MAX_PART_SIZE), each.size("length", limit=MAX_PART_SIZE))
         for each in fields.objects("extents")
@@ -299,6 +312,7 @@ class _Rules:
         self._parts_fill_volumes()
         self._extents_make_blobs()
         self._files_have_blobs()
+        self._etags_name_one_content()
         self._snapshots_are_distinct()
 
     def _refuse(self, reason: str) -> None:
@@ -319,6 +333,8 @@ class _Rules:
                 places[part.sha256] = place
             if places[part.sha256] != place:
                 self._refuse(f"part {number} stands in two places")
+            if part.codec is Codec.RAW and (part.sha256, part.size) != (part.raw_sha256, part.raw_size):
+                self._refuse(f"part {number} is stored raw, but said to decode to other bytes")
         for number, (volume, end) in enumerate(zip(self._index.volumes, ends)):
             if volume.name != volume_name(self._index.name, number) or volume.size != end + END_SIZE:
                 self._refuse(f"volume {number} has another name or size than its parts give it")
@@ -342,6 +358,17 @@ class _Rules:
             for file in snapshot.files:
                 if sizes.get(sha256_of(file)) != file.size:
                     self._refuse(f"`{file.path}` of {snapshot.repo} has no blob of its digest and size")
+
+    def _etags_name_one_content(self) -> None:
+        """In a cache the etag is the blob's name: with two contents for one, a file would overwrite another's."""
+        git_oids = self._index.git_oids
+        contents: dict[GitOid, Digest] = {}
+        for snapshot in self._index.snapshots:
+            for file in snapshot.files:
+                if isinstance(file.etag, GitOid):
+                    sha256 = sha256_of(file)
+                    if contents.setdefault(file.etag, sha256) != sha256 or git_oids[sha256] != file.etag:
+                        self._refuse(f"`{file.path}` of {snapshot.repo} gives git id and SHA-256 another match")
 
     def _snapshots_are_distinct(self) -> None:
         seen: set[tuple[RepoId, str]] = set()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from bundler.digest import Digest
+from bundler.digest import BlobHasher, Digest, GitOid
 from bundler.errors import DamagedBundleError, FormatError, IncompleteBundleError
 from bundler.fields import read_bounded
 from bundler.format import codec
@@ -36,7 +36,11 @@ class Bundle:
 
     def find(self, name: str) -> Path | None:
         """Return where a file of the bundle is, None if no folder has it."""
-        return next((folder / name for folder in self.folders if (folder / name).is_file()), None)
+        return next(iter(self.find_all(name)), None)
+
+    def find_all(self, name: str) -> tuple[Path, ...]:
+        """Return where copies of a file of the bundle are."""
+        return tuple(folder / name for folder in self.folders if (folder / name).is_file())
 
     @property
     def signed(self) -> bool:
@@ -135,13 +139,15 @@ class VolumeFile:
         self._stream.close()
 
     def read_part(self, number: int, part: Part, *, hashing: bool = False) -> StoredPart:
-        """Read a part with its surroundings; with `hashing`, what lies before it is read and hashed on the way."""
+        """Read a part with its surroundings; with `hashing`, what lies before it is read and hashed on the way.
+
+        Raises `DamagedBundleError` where the medium does not give its bytes.
+        """
         start = part.offset - HEADER_SIZE
         size = HEADER_SIZE + padded(part.size)
         if hashing and start > self._hashed:
             self._hash_up_to(start)
-        self._stream.seek(start)
-        content = memoryview(self._stream.read(size))
+        content = memoryview(self._read(start, size))
         if hashing and start == self._hashed:
             self._hash.update(content)
             self._hashed += len(content)
@@ -151,19 +157,28 @@ class VolumeFile:
         )
 
     def finish_hash(self) -> bool:
-        """Read and hash what `read_part` did not pass, and say whether the whole volume is the one that was written."""
+        """Read and hash what `read_part` did not pass, and say whether the whole volume is the one that was written.
+
+        Raises `DamagedBundleError` where the medium does not give its bytes.
+        """
         self._hash_up_to(self.volume.size)
-        self._stream.seek(self.volume.size - END_SIZE)
-        return self._stream.read(END_SIZE) == bytes(END_SIZE) and self._hash.hexdigest() == self.volume.sha256
+        end = self._read(self.volume.size - END_SIZE, END_SIZE)
+        return end == bytes(END_SIZE) and self._hash.hexdigest() == self.volume.sha256
 
     def _hash_up_to(self, end: int) -> None:
-        self._stream.seek(self._hashed)
         while self._hashed < end:
-            content = self._stream.read(min(1 << 20, end - self._hashed))
+            content = self._read(self._hashed, min(1 << 20, end - self._hashed))
             if not content:
                 return
             self._hash.update(content)
             self._hashed += len(content)
+
+    def _read(self, start: int, size: int) -> bytes:
+        try:
+            self._stream.seek(start)
+            return self._stream.read(size)
+        except OSError as error:
+            raise DamagedBundleError(f"cannot be read from byte {start:,} on: {error.strerror}") from error
 
 
 def why_damaged(stored: StoredPart) -> str:
@@ -209,13 +224,18 @@ class BlobReader:
         listed = list(blobs)
         raws = ordered_map(self._decode, self._stored(part_runs(listed)), workers=self._workers)
         feed = _Feed(raws)
+        git_oids = self._bundle.index.git_oids
         for blob in listed:
-            yield blob, _proven_chunks(blob, feed)
+            yield blob, _proven_chunks(blob, git_oids.get(blob.sha256), feed)
 
     def _stored(self, runs: Iterable[int]) -> Iterator[StoredPart]:
         for number in runs:
             part = self._bundle.index.parts[number]
-            yield self._volume(part.volume).read_part(number, part)
+            try:
+                stored = self._volume(part.volume).read_part(number, part)
+            except DamagedBundleError as error:
+                raise self._lost(number, f"part {number}: {error}") from error
+            yield stored
 
     def _volume(self, number: int) -> VolumeFile:
         if number not in self._files:
@@ -229,14 +249,18 @@ class BlobReader:
         return self._files[number]
 
     def _decode(self, stored: StoredPart) -> tuple[int, memoryview]:
-        volume = self._bundle.index.volumes[stored.part.volume]
         try:
             return stored.number, memoryview(decode_part(stored))
         except DamagedBundleError as error:
-            raise DamagedBundleError(
-                f"{volume.name}, {error}; it is of {name_some(files_of(self._bundle.index, stored.number))}",
-                hint=f"copy {volume.name} from the gateway again; `bundle verify` lists all damage",
-            ) from error
+            raise self._lost(stored.number, str(error)) from error
+
+    def _lost(self, number: int, reason: str) -> DamagedBundleError:
+        index = self._bundle.index
+        volume = index.volumes[index.parts[number].volume]
+        return DamagedBundleError(
+            f"{volume.name}, {reason}; it is of {name_some(files_of(index, number))}",
+            hint=f"copy {volume.name} from the gateway again; `bundle verify` lists all damage",
+        )
 
 
 def part_runs(blobs: Iterable[Blob]) -> Iterator[int]:
@@ -264,22 +288,34 @@ class _Feed:
         return self._raw[extent.offset:extent.offset + extent.length]
 
 
-def _proven_chunks(blob: Blob, feed: _Feed) -> Iterator[memoryview]:
-    proof = hashlib.sha256()
+def _proven_chunks(blob: Blob, git_oid: GitOid | None, feed: _Feed) -> Iterator[memoryview]:
+    hasher = BlobHasher(blob.size, git=git_oid is not None)
     for extent in blob.extents:
         chunk = feed.take(extent)
-        proof.update(chunk)
+        hasher.update(chunk)
         yield chunk
-    if proof.hexdigest() != blob.sha256:
-        raise DamagedBundleError(
-            f"the parts of blob {blob.sha256} are whole, but make up {proof.hexdigest()}",
-            hint="the bundle was built wrong: build it again on the gateway",
-        )
+    if reason := why_other(blob, git_oid, hasher):
+        raise DamagedBundleError(reason, hint="the bundle was built wrong: build it again on the gateway")
+
+
+def why_other(blob: Blob, git_oid: GitOid | None, hasher: BlobHasher) -> str:
+    """Say how the bytes that a blob's parts make up are not the blob; empty if they are."""
+    if hasher.sha256 != blob.sha256:
+        return f"the parts of blob {blob.sha256} are whole, but make up {hasher.sha256}"
+    if git_oid is not None and hasher.git_oid != git_oid:
+        return f"blob {blob.sha256} has the git id {hasher.git_oid}, not the {git_oid} that its files give it"
+    return ""
 
 
 def files_of(index: Index, part: int) -> tuple[str, ...]:
     """Name the files that need a part."""
-    blobs = {blob.sha256 for blob in index.blobs if any(extent.part == part for extent in blob.extents)}
+    return files_with(
+        index, {blob.sha256 for blob in index.blobs if any(extent.part == part for extent in blob.extents)}
+    )
+
+
+def files_with(index: Index, blobs: Collection[Digest]) -> tuple[str, ...]:
+    """Name the files whose bytes are one of `blobs`."""
     return tuple(
         f"`{file.path}` of {snapshot.repo}"
         for snapshot in index.snapshots

@@ -28,6 +28,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import tempfile
 from typing import Any, Callable, Dict
@@ -47,7 +48,8 @@ SNAPSHOT = {"id": f"{STEP}(/{STEP})?", "type": "|".join(TYPE_FOLDERS), "commit":
 PART = {"codec": TEXT, "sha256": SHA256, "size": (16 << 20) + (64 << 10), "raw_size": 16 << 20, "volume": NUMBER,
         "offset": NUMBER}
 VOLUME = {"name": "[a-z0-9_][a-z0-9._-]*-[0-9]{3,}[.]tar", "size": NUMBER, "sha256": SHA256, "role": "parts"}
-INDEX = {"format_version": "1[.][0-9]+", "name": TEXT, "requires": [TEXT], "snapshots": [SNAPSHOT], "parts": [PART],
+INDEX = {"format_version": "1[.](0|[1-9][0-9]*)", "name": TEXT, "requires": [TEXT], "snapshots": [SNAPSHOT],
+         "parts": [PART],
          "blobs": [{"sha256": SHA256, "size": NUMBER, "extents": [EXTENT]}], "volumes": [VOLUME]}
 
 
@@ -98,7 +100,48 @@ def find_zstd() -> tuple[str, Any]:
                   "Python 3.14, or the Python package `backports.zstd` or `zstandard`")
 
 
-CODECS: dict[str, Callable[[bytes, int], bytes]] = {"raw": decode_raw, "zstd": decode_zstd}
+def decode_planes(stored: bytes, raw_size: int) -> bytes:
+    """Decode runs of numbers that were taken apart into byte planes; FORMAT.md has the table of `planes`."""
+    (count,), position, runs = struct.unpack_from("<H", stored), 2, []
+    for _ in range(count):
+        length, width = struct.unpack_from("<IB", stored, position)
+        streams = [struct.unpack_from("<BI", stored, position + 5 + 5 * plane) for plane in range(width)]
+        refuse_unless(width in (1, 2, 4, 8) and length % width == 0, "a run of no whole elements")
+        runs.append((length, width, streams))
+        position += 5 + 5 * width
+    refuse_unless(sum(length for length, _, _ in runs) == raw_size, "runs of another length than the part's")
+    raw = bytearray()
+    for length, width, streams in runs:
+        planes = []
+        for method, size in streams:
+            content = stored[position:position + size]
+            planes.append(decode_zstd(content, length // width) if method == 1 else content)
+            refuse_unless(method in (0, 1) and len(planes[-1]) == length // width, "a plane of a wrong kind or length")
+            position += size
+        raw += planes[0] if width == 1 else merge_planes(planes, length)
+    refuse_unless(position == len(stored), "bytes that belong to no plane")
+    return bytes(raw)
+
+
+def merge_planes(planes: list[bytes], length: int) -> bytes:
+    """Put planes, the highest byte's first, together to elements, and turn their upper 16 bits right by one.
+
+    All bytes of a plane are turned at once, as one large number; masks keep neighbours apart.
+    """
+    size, width = len(planes[0]), len(planes)
+    high, low = (int.from_bytes(plane, "little") for plane in planes[:2])
+    ones = int.from_bytes(b"\x01" * size, "little")
+    turned_high = (high >> 1 & ones * 0x7F) | (low & ones) << 7
+    turned_low = (low >> 1 & ones * 0x7F) | (high & ones) << 7
+    raw = bytearray(length)
+    raw[width - 1::width], raw[width - 2::width] = (n.to_bytes(size, "little") for n in (turned_high, turned_low))
+    for position, plane in enumerate(planes[2:], start=3):
+        raw[width - position::width] = plane
+    return bytes(raw)
+
+
+CODECS: dict[str, Callable[[bytes, int], bytes]] = {"raw": decode_raw, "zstd": decode_zstd, "planes": decode_planes}
+NEED_ZSTD = ("zstd", "planes")
 
 
 # --- From SHA256SUMS down; nothing is parsed before it is proven.
@@ -224,7 +267,7 @@ def restore(index: Record, folders: list[str], target: str, only: list[str]) -> 
     for path, file in missing:
         try:
             write_file(parts, extents[file["sha256"]], target, path, file)
-        except Refused as error:
+        except (Refused, OSError) as error:
             raise Refused(f"{printable(path)}: {error}") from None
         print(f"restored {printable(path)}")
     print(f"{len(missing)} files restored, {len(wanted) - len(missing)} were there and are the same")
@@ -298,7 +341,7 @@ class Parts:
         self.parts = index["parts"]
         self.kept: Dict[int, bytes] = {}
         self.paths: Dict[int, str] = {}
-        if any(self.parts[number]["codec"] == "zstd" for number in needed):
+        if any(self.parts[number]["codec"] in NEED_ZSTD for number in needed):
             find_zstd()
         for number in sorted({self.parts[part]["volume"] for part in needed}):
             name, size = index["volumes"][number]["name"], index["volumes"][number]["size"]

@@ -1,4 +1,8 @@
-"""Cut blobs into pieces, each of which becomes a part. Pure: it looks at sizes, not at arrival or workers."""
+"""Cut blobs into pieces, each of which becomes a part. The cuts depend on the blobs alone, not on arrival or workers.
+
+Parts start where tensors start, so that a tensor that is in two files, or two revisions, makes the same parts in both
+and is stored once.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.digest import Digest
+from bundler.format.codec import Hint
 from bundler.format.index import MAX_PART_SIZE
+from bundler.format.safetensors import LENGTH_SIZE, Span, header_size, tensor_spans
 
-SHARED_SIZE = 1 << 20
-"""A blob smaller than this shares a part with its neighbours; from here on it gets parts of its own."""
+SHARED_BLOB = 1 << 20
+"""Bytes. A smaller blob shares a part with its neighbours; from here on it gets parts of its own."""
+
+SHARED_TENSOR = 512 << 10
+"""Bytes. The same for the tensors of a file: an entry of the index and a tar header cost about 1 kB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +39,9 @@ class Range:
     offset: int
     length: int
 
+    width: int = 0
+    """Bytes of an element; 0 if unknown."""
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -42,25 +54,78 @@ class Piece:
         """Raw bytes."""
         return sum(each.length for each in self.ranges)
 
+    @property
+    def hints(self) -> list[Hint]:
+        """What is known of the raw bytes; neighbours of the same kind are one."""
+        hints: list[Hint] = []
+        for each in self.ranges:
+            if hints and hints[-1].width == each.width:
+                hints[-1] = Hint(hints[-1].length + each.length, each.width)
+            else:
+                hints.append(Hint(each.length, each.width))
+        return hints
+
 
 def cut(blobs: Iterable[ProvenBlob]) -> Iterator[Piece]:
-    """Yield the pieces of all blobs, in order; each is known as soon as the blobs before it are."""
-    shared: list[Range] = []
-    room = MAX_PART_SIZE
+    """Yield the pieces of all blobs, in order; each is known as soon as the blobs before it are.
+
+    Reads the first bytes of a blob where these may tell where its tensors are.
+    """
+    shared = _Shared()
     for blob in blobs:
-        alone = blob.size >= SHARED_SIZE
-        if shared and (alone or blob.size > room):
-            yield Piece(tuple(shared))
-            shared, room = [], MAX_PART_SIZE
-        if alone:
-            yield from _cut_plainly(blob)
-        elif blob.size:
-            shared.append(Range(blob, 0, blob.size))
-            room -= blob.size
-    if shared:
-        yield Piece(tuple(shared))
+        if blob.size < SHARED_BLOB:
+            yield from shared.take(Range(blob, 0, blob.size))
+        else:
+            yield from shared.close()
+            yield from _cut_alone(blob)
+    yield from shared.close()
 
 
-def _cut_plainly(blob: ProvenBlob) -> Iterator[Piece]:
-    for offset in range(0, blob.size, MAX_PART_SIZE):
-        yield Piece((Range(blob, offset, min(MAX_PART_SIZE, blob.size - offset)),))
+class _Shared:
+    """The piece that is being filled with small ranges."""
+
+    def __init__(self) -> None:
+        self._ranges: list[Range] = []
+        self._room = MAX_PART_SIZE
+
+    def take(self, added: Range) -> Iterator[Piece]:
+        """Add a range; yield the piece that it no longer fits into."""
+        if added.length > self._room:
+            yield from self.close()
+        if added.length:
+            self._ranges.append(added)
+            self._room -= added.length
+
+    def close(self) -> Iterator[Piece]:
+        """Yield the piece, if there is anything in it."""
+        if self._ranges:
+            yield Piece(tuple(self._ranges))
+        self._ranges, self._room = [], MAX_PART_SIZE
+
+
+def _cut_alone(blob: ProvenBlob) -> Iterator[Piece]:
+    shared = _Shared()
+    for number, span in enumerate(_spans(blob)):
+        if number and span.length < SHARED_TENSOR:
+            yield from shared.take(Range(blob, span.offset, span.length, span.width))
+        else:
+            # The header stands alone: what changes in it changes no tensor's part.
+            yield from shared.close()
+            yield from _cut_plainly(blob, span)
+    yield from shared.close()
+
+
+def _spans(blob: ProvenBlob) -> tuple[Span, ...]:
+    plain = (Span(0, blob.size, 0),)
+    with blob.path.open("rb") as stream:
+        size = header_size(stream.read(LENGTH_SIZE + 1), blob.size)
+        if size is None:
+            return plain
+        stream.seek(LENGTH_SIZE)
+        return tensor_spans(stream.read(size), blob.size) or plain
+
+
+def _cut_plainly(blob: ProvenBlob, span: Span) -> Iterator[Piece]:
+    for start in range(0, span.length, MAX_PART_SIZE):
+        length = min(MAX_PART_SIZE, span.length - start)
+        yield Piece((Range(blob, span.offset + start, length, span.width),))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from bundler.digest import Digest, hash_file
+from bundler.digest import BlobHasher, Digest, hash_file
 from bundler.errors import BundlerError, DamagedBundleError, IncompleteBundleError, UnsignedError
 from bundler.format.index import INDEX_NAME, Blob
 from bundler.format.reader import (
-    Bundle, StoredPart, VolumeFile, decode_part, files_of, name_some, open_bundle, part_runs, why_cut
+    Bundle, StoredPart, VolumeFile, decode_part, files_of, files_with, name_some, open_bundle, part_runs, why_cut,
+    why_other
 )
 from bundler.format.sums import SIGNATURE_NAME, SUMS_NAME
 from bundler.fsio import explain_os_errors
@@ -94,7 +94,7 @@ def verify_bundle(folders: tuple[Path, ...], *, workers: int, on_event: OnEvent 
         check.run(workers)
         report = VerifyReport(
             bundle=bundle,
-            problems=(*small, *check.problems),
+            problems=(*small, *check.problems, *_further_copies(bundle)),
             proven=check.proven,
             foreign=_foreign(bundle),
         )
@@ -107,11 +107,30 @@ def _small_files(bundle: Bundle) -> Iterator[Problem]:
     for name, digest in bundle.sums:
         if name in volumes or name == INDEX_NAME:
             continue
-        path = bundle.find(name)
-        if path is None:
+        paths = bundle.find_all(name)
+        if not paths:
             yield Problem(kind=Kind.MISSING, name=name, reason="is in none of the folders")
-        elif (found := hash_file(path)[1].sha256) != digest:
-            yield Problem(kind=Kind.DAMAGED, name=name, reason=f"has the SHA-256 {found}, was written with {digest}")
+        for path in paths:
+            yield from _file_problems(path, name, digest)
+
+
+def _further_copies(bundle: Bundle) -> Iterator[Problem]:
+    """Check the volumes that stand in several folders: parts are read from the first, and the others go on as well."""
+    for volume in bundle.index.volumes:
+        for path in bundle.find_all(volume.name)[1:]:
+            yield from _file_problems(path, volume.name, volume.sha256)
+
+
+def _file_problems(path: Path, name: str, digest: Digest) -> Iterator[Problem]:
+    try:
+        found = hash_file(path)[1].sha256
+    except OSError as error:
+        yield Problem(kind=Kind.DAMAGED, name=name, reason=f"{path} cannot be read: {error.strerror}")
+        return
+    if found != digest:
+        yield Problem(
+            kind=Kind.DAMAGED, name=name, reason=f"{path} has the SHA-256 {found}, was written with {digest}"
+        )
 
 
 def _foreign(bundle: Bundle) -> tuple[str, ...]:
@@ -138,6 +157,7 @@ class _Check:
         self.proven = 0
         self._bundle = bundle
         self._on_event = on_event
+        self._git_oids = bundle.index.git_oids
         self._files: dict[int, VolumeFile] = {}
         self._told: set[int] = set()
 
@@ -164,15 +184,23 @@ class _Check:
                 self.problems.append(Problem(kind=Kind.DAMAGED, name=volume.name, reason=reason))
             self._files[number] = VolumeFile(path, volume)
 
-    def _stored(self) -> Iterator[StoredPart | int]:
+    def _stored(self) -> Iterator[StoredPart | _Outcome]:
         for number in part_runs(self._bundle.index.blobs):
-            part = self._bundle.index.parts[number]
-            file = self._files.get(part.volume)
-            yield file.read_part(number, part, hashing=True) if file else number
+            yield self._read(number)
 
-    def _decode(self, stored: StoredPart | int) -> _Outcome:
-        if isinstance(stored, int):
-            return _Outcome(stored, None)
+    def _read(self, number: int) -> StoredPart | _Outcome:
+        part = self._bundle.index.parts[number]
+        file = self._files.get(part.volume)
+        if file is None:
+            return _Outcome(number, None)
+        try:
+            return file.read_part(number, part, hashing=True)
+        except DamagedBundleError as error:
+            return _Outcome(number, None, str(error))
+
+    def _decode(self, stored: StoredPart | _Outcome) -> _Outcome:
+        if isinstance(stored, _Outcome):
+            return stored
         try:
             raw = memoryview(decode_part(stored))
         except BundlerError as error:
@@ -182,7 +210,8 @@ class _Check:
         return _Outcome(stored.number, raw)
 
     def _prove(self, blob: Blob, outcomes: Iterator[_Outcome], outcome: _Outcome) -> _Outcome:
-        proof = hashlib.sha256()
+        git_oid = self._git_oids.get(blob.sha256)
+        hasher = BlobHasher(blob.size, git=git_oid is not None)
         whole = True
         for extent in blob.extents:
             if extent.part != outcome.number:
@@ -191,11 +220,12 @@ class _Check:
             if outcome.raw is None:
                 whole = False
             else:
-                proof.update(outcome.raw[extent.offset:extent.offset + extent.length])
+                hasher.update(outcome.raw[extent.offset:extent.offset + extent.length])
             self._on_event(Advanced(Phase.VERIFY, extent.length))
-        if whole and proof.hexdigest() != blob.sha256:
-            reason = f"the parts of blob {blob.sha256} are whole, but make up {proof.hexdigest()}"
-            self.problems.append(Problem(kind=Kind.DAMAGED, name=INDEX_NAME, reason=reason))
+        if whole and (reason := why_other(blob, git_oid, hasher)):
+            files = files_with(self._bundle.index, {blob.sha256})
+            self.problems.append(Problem(kind=Kind.DAMAGED, name=INDEX_NAME, reason=reason, files=files))
+            whole = False
         self.proven += whole
         return outcome
 
@@ -216,6 +246,13 @@ class _Check:
     def _finish_volumes(self) -> None:
         told = {problem.name for problem in self.problems}
         for file in self._files.values():
-            if not file.finish_hash() and file.volume.name not in told:
-                reason = f"the file as a whole does not have the SHA-256 {file.volume.sha256}"
+            if (reason := _why_not_whole(file)) and file.volume.name not in told:
                 self.problems.append(Problem(kind=Kind.DAMAGED, name=file.volume.name, reason=reason))
+
+
+def _why_not_whole(file: VolumeFile) -> str:
+    try:
+        whole = file.finish_hash()
+    except DamagedBundleError as error:
+        return str(error)
+    return "" if whole else f"the file as a whole does not have the SHA-256 {file.volume.sha256}"

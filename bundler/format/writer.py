@@ -15,7 +15,7 @@ from bundler.format.readme import readme_text
 from bundler.format.split import Piece, ProvenBlob, cut
 from bundler.format.sums import SUMS_NAME, sums_text
 from bundler.format.volume import DEFAULT_VOLUME_SIZE, VolumeStream
-from bundler.fsio import read_exactly, sync_folder, write_synced
+from bundler.fsio import place, read_exactly, sync_folder, write_synced
 from bundler.names import BundleName
 from bundler.pipeline import ordered_map
 from bundler.progress import Advanced, OnEvent, Phase, ignore
@@ -74,8 +74,10 @@ def seal_bundle(folder: Path, index: Index, *, build_info: Mapping[str, object])
         write_synced(folder / file_name, text)
         digests[file_name] = Digest.of(text)
     sync_folder(folder)
-    write_synced(folder / SUMS_NAME, sums_text(digests))
-    sync_folder(folder)
+    # In one step: half a SHA256SUMS would look like another bundle, and stop the next run.
+    staged = folder / f".{SUMS_NAME}.tmp"
+    write_synced(staged, sums_text(digests))
+    place(staged, folder / SUMS_NAME)
     return digests[INDEX_NAME]
 
 
@@ -91,7 +93,7 @@ class _CodedPiece:
 def _code(piece: Piece) -> _CodedPiece:
     raw = _read(piece)
     raw_sha256 = Digest.of(raw)
-    coded = codec.encode(raw)
+    coded = codec.encode(raw, piece.hints)
     sha256 = raw_sha256 if coded.codec is Codec.RAW else Digest.of(coded.stored)
     return _CodedPiece(piece, raw_sha256, sha256, coded.codec, coded.stored)
 
