@@ -14,6 +14,8 @@ T = TypeVar("T")
 MAX_INTEGER = 2**53 - 1
 """The largest number that every JSON reader keeps exact (RFC 8785)."""
 
+_READ_SIZE = 1 << 20
+
 
 class Fields:
     """One object of a document, asked field by field.
@@ -45,6 +47,12 @@ class Fields:
         """Return the names of all fields."""
         return tuple(self._values)
 
+    def need(self, *required: str) -> None:
+        """Refuse if one of these fields is not there, for lists that may be empty but not absent."""
+        for key in required:
+            if not self.has(key):
+                self.refuse(key, "is missing")
+
     def only(self, *known: str) -> None:
         """Refuse any field that is not named here."""
         for key in self._values:
@@ -56,6 +64,8 @@ class Fields:
         value = self._values.get(key)
         if not isinstance(value, str):
             self.refuse(key, "is missing" if value is None else "is not text")
+        if not _is_unicode(value):
+            self.refuse(key, "is not Unicode text")
         return value
 
     def name(self, key: str, make: Callable[[str], T]) -> T:
@@ -82,7 +92,7 @@ class Fields:
         made = []
         for position, value in enumerate(values):
             try:
-                if not isinstance(value, str):
+                if not isinstance(value, str) or not _is_unicode(value):
                     raise ValueError("not text")
                 made.append(make(value))
             except ValueError as error:
@@ -108,9 +118,23 @@ class Fields:
         return Fields(value, document=self._document, failure=self._failure, where=where)
 
 
-def parse_json(text: bytes, *, document: str, failure: type[BundlerError]) -> object:
-    """Parse JSON strictly: UTF-8, no name twice in an object, no NaN, not nested without end."""
+def _is_unicode(text: str) -> bool:
+    """Say whether text can be written down: JSON may hold halves of surrogate pairs, which no file can."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def parse_json(text: bytes, *, document: str, failure: type[BundlerError], plain: bool = False) -> object:
+    """Parse JSON strictly: UTF-8, no name twice in an object, no NaN, not nested without end.
+
+    `plain` refuses what programs spell in more than one way: numbers that are not whole, from 0 to `MAX_INTEGER`, and
+    names that are not ASCII.
+    """
     try:
+        if plain:
+            return json.loads(
+                text.decode(), object_pairs_hook=_plain_names, parse_constant=_no_constant,
+                parse_float=_no_constant, parse_int=_plain_number,
+            )
         return json.loads(text.decode(), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
@@ -125,16 +149,31 @@ def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"`{text}` is not JSON")
+    raise ValueError(f"`{text[:40]}` is not a number that may stand here")
+
+
+def _plain_names(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if not all(name.isascii() for name, _ in pairs):
+        raise ValueError("a name is not ASCII")
+    return _no_duplicates(pairs)
+
+
+def _plain_number(text: str) -> int:
+    if not 0 <= (number := int(text)) <= MAX_INTEGER:
+        raise ValueError(f"`{text[:40]}` is not a whole number from 0 to {MAX_INTEGER:,}")
+    return number
 
 
 def read_bounded(path: Path, *, limit: int, failure: type[BundlerError]) -> bytes:
     """Read a small regular file whole, refusing one of more than `limit` bytes."""
+    content = bytearray()
     try:
-        with path.open("rb") as stream:
-            content = stream.read(limit + 1)
+        with path.open("rb", buffering=0) as stream:
+            # Piece by piece: reading `limit` bytes at once would take as much memory from the start.
+            while piece := stream.read(_READ_SIZE):
+                content += piece
+                if len(content) > limit:
+                    raise failure(f"{path} is larger than the {limit:,} bytes that such a file may have")
     except OSError as error:
         raise FileSystemError(f"{path} cannot be read: {error.strerror}") from error
-    if len(content) > limit:
-        raise failure(f"{path} is larger than the {limit:,} bytes that such a file may have")
-    return content
+    return bytes(content)

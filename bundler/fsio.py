@@ -56,6 +56,17 @@ def place(staged: Path, final: Path, *, mode: int = FILE_MODE) -> None:
     sync_folder(final.parent)
 
 
+def place_folder(staged: Path, final: Path) -> None:
+    """Rename a folder, whose content is synced, to a final name that nothing has yet, durably."""
+    staged.rename(final)
+    sync_folder(final.parent)
+
+
+def place_link(staged: Path, final: Path) -> None:
+    """Rename a symbolic link to its final name, in place of a link or file there; durable once its folder is synced."""
+    staged.replace(final)
+
+
 def place_all(staged: Sequence[tuple[Path, Path]], *, mode: int = FILE_MODE) -> None:
     """Sync many staged files, then rename each to its final name, durably; for (staged, final) on one file system.
 

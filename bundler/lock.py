@@ -175,6 +175,8 @@ def parse_lock(text: bytes, *, document: str = "the lock") -> Lock:
         fields.refuse("lock_version", f"is {version}; this release reads {LOCK_VERSION}")
     fields.only("lock_version", "name", "repos")
     repos = tuple(_parse_repo(repo) for repo in fields.objects("repos"))
+    if len({(repo.request.repo, repo.request.revision) for repo in repos}) != len(repos):
+        fields.refuse("repos", "holds a repository at the same revision twice")
     return Lock(name=fields.name("name", BundleName), repos=repos)
 
 

@@ -21,11 +21,13 @@ class EndpointUrl(str):
     __slots__ = ()
 
     def __new__(cls, text: str) -> EndpointUrl:
+        if any(character in text for character in "@?#"):
+            # Not quoted: what stands before the @ may be a password.
+            raise ValueError(f"a URL such as {OFFICIAL_ENDPOINT} carries no user, password, query or fragment")
         url = urlsplit(text)
-        if url.scheme not in ("http", "https") or not url.hostname or any(c <= " " for c in text):
+        plain = all("!" <= character <= "~" and character not in '"<>\\^`{|}' for character in text)
+        if url.scheme not in ("http", "https") or not url.hostname or url.port == 0 or not plain:
             raise ValueError(f"{text[:200]!r} is not a URL such as {OFFICIAL_ENDPOINT}")
-        if url.username or url.password or url.query or url.fragment:
-            raise ValueError(f"the URL of {url.hostname} may not carry a user, a password, a query or a fragment")
         return super().__new__(cls, text.rstrip("/"))
 
 

@@ -23,8 +23,8 @@ def usable_cores() -> int:
 def ordered_map(work: Callable[[T], R], pieces: Iterable[T], *, workers: int) -> Generator[R, None, None]:
     """Yield `work(piece)` for every piece, in the order of `pieces`, done by `workers` threads.
 
-    `pieces` is drawn from as results are taken, never more than `MAX_IN_FLIGHT` ahead. An exception of `work` or of
-    `pieces` is raised in its place in the order; pieces after it are dropped.
+    `pieces` is drawn from as results are taken, never more than `MAX_IN_FLIGHT` ahead. An exception of `work` is
+    raised in its place in the order, one of `pieces` at once; what else is in flight then is dropped.
     Close it where it may not be drawn to its end.
     """
     with ThreadPoolExecutor(max_workers=max(1, min(workers, MAX_IN_FLIGHT))) as pool:

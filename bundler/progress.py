@@ -64,6 +64,11 @@ class Meter:
         self._on_event = on_event
         self._told = 0
 
+    @property
+    def told(self) -> int:
+        """How much was done when last told."""
+        return self._told
+
     def at(self, amount: int) -> None:
         """Say how much is done by now."""
         if amount != self._told:

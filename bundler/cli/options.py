@@ -19,7 +19,7 @@ from bundler.pipeline import usable_cores
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
 
-class Size(click.ParamType[int]):
+class Size(click.ParamType):  # type: ignore[type-arg]  # generic only in newer releases of click
     """A number of bytes, with or without a unit: `3900MiB`, `4GB`, `1048576`."""
 
     name = "size"
@@ -34,7 +34,7 @@ class Size(click.ParamType[int]):
         return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
-class Checked(click.ParamType[Any]):
+class Checked(click.ParamType):  # type: ignore[type-arg]  # as above
     """Text that has to be valid for a type of ours."""
 
     def __init__(self, name: str, make: Callable[[str], Any]) -> None:

@@ -303,7 +303,7 @@ class Aria2Daemon:
     def replace_url(self, gid: str, old: str, new: str) -> None:
         """Let new connections use `new`; open ones go on. Does nothing once the download has ended.
 
-        No promise: of a download that began less than a second ago, aria2 may go on with `old` and fail with it.
+        No promise: aria2 may go on with `old`, and fail with it, if the download has only just begun.
         """
         _check_url(new)
         if download := self._queued.get(gid):

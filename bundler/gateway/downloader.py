@@ -85,8 +85,8 @@ class Downloader:
             if self._closing:
                 raise FetchError(f"{wanted.name}: interrupted")
             if self._daemon is None:
-                self._daemon = Aria2Daemon(self._aria2c, self._folder, max_downloads=self._jobs)
-                self._daemon.__enter__()
+                daemon = Aria2Daemon(self._aria2c, self._folder, max_downloads=self._jobs)
+                self._daemon = daemon.__enter__()
             (gid,) = self._daemon.add([wanted])
             return self._daemon, gid
 
@@ -111,7 +111,7 @@ class Downloader:
                 if self._daemon is not None:
                     try:
                         self._known.update((status.gid, status) for status in self._daemon.poll())
-                    except Aria2Gone:
+                    except Aria2Error:
                         self._stop()
                     self._changed.notify_all()
                 self._changed.wait(_POLL_SECONDS)

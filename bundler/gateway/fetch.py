@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.digest import Digest, Etag, hash_file
-from bundler.errors import BundlerError, FetchError, NoSourceError, WrongBytesError
+from bundler.errors import Aria2Error, BundlerError, FetchError, NoSourceError, WrongBytesError
 from bundler.format.split import ProvenBlob
 from bundler.gateway.aria2 import Download
 from bundler.gateway.downloader import DownloadFailedError, Downloader
@@ -181,6 +181,9 @@ class _Fetch:
                 meter.at(0)
                 if wrong >= max(_TRIES_OF_WRONG_BYTES, len(self.sources)):
                     raise
+            except Aria2Error:
+                # Not the source's fault, nor would another one help.
+                raise
             except FetchError as error:
                 failures[source.name] = error
         raise _nobody_has(wanted, failures)
@@ -197,7 +200,7 @@ class _Fetch:
 
     def _fetch_once(self, wanted: Wanted, start: Location, meter: Meter) -> Digest:
         file = wanted.file
-        staged = self._download(wanted, start, meter)
+        staged = self._download_on(wanted, start, meter)
         digest = prove(staged, file)
         if digest is None:
             found = _found(staged, file)
@@ -209,26 +212,41 @@ class _Fetch:
         self.staging.admit(staged, file)
         return digest
 
-    def _download(self, wanted: Wanted, start: Location, meter: Meter) -> Path:
-        name, size = f"{wanted.file.etag}.part", wanted.file.size
-        path = self.staging.partial / name
+    def _download_on(self, wanted: Wanted, start: Location, meter: Meter) -> Path:
+        """Download, and go on after a failure for as long as each attempt gets further: lines drop, links expire."""
+        path = self.staging.partial / f"{wanted.file.etag}.part"
         if not self.options.is_large(wanted):
             path.unlink(missing_ok=True)
+        reached = 0
+        while True:
+            try:
+                self._download(wanted, start, path, meter)
+                return path
+            except Aria2Error:
+                raise
+            except FetchError:
+                if meter.told <= reached or self.stop.wait(_PAUSE):
+                    raise
+                reached = meter.told
+
+    def _download(self, wanted: Wanted, start: Location, path: Path, meter: Meter) -> None:
+        size = wanted.file.size
+        if not self.options.is_large(wanted):
             self.web.download(start, path, size=size, meter=meter)
-            return path
+            return
         location = self.web.locate(start)
         if location.token:
             # Only Python may know a token; aria2 would pass it on.
             self.web.download(location, path, size=size, meter=meter)
-            return path
-        download = Download(name=name, size=size, urls=(location.url,), connections=self.options.connections)
+            return
+        download = Download(name=path.name, size=size, urls=(location.url,), connections=self.options.connections)
         self.downloader.download(download, meter)
-        return path
 
 
 def _is_final(error: FetchError | None) -> bool:
     if isinstance(error, DownloadFailedError):
-        return error.failure.http_status in _FINAL
+        # aria2 asks by a link that may have expired on the way: 403 there is mended by asking for a fresh one.
+        return error.failure.http_status in _FINAL and error.failure.http_status != 403
     return isinstance(error, StatusError) and error.status in _FINAL
 
 

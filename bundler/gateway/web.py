@@ -6,6 +6,7 @@ origin the token stays behind; no token ever comes from `~/.netrc`, and no cooki
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ _TIMEOUTS = (15.0, 30.0)
 """Seconds to connect, and between two bytes."""
 
 _MAX_REDIRECTS = 8
-_CHUNK_SIZE = 1 << 18
+_CHUNK_SIZE = 1 << 16
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -50,6 +51,7 @@ class Web:
     """A pool of connections, safe to use from many threads."""
 
     def __init__(self, *, connections: int) -> None:
+        self._closing = threading.Event()
         self._session = requests.Session()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._session.headers["Accept-Encoding"] = "identity"
@@ -62,6 +64,7 @@ class Web:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._closing.set()
         self._session.close()
 
     def locate(self, start: Location) -> Location:
@@ -85,6 +88,8 @@ class Web:
                 done += len(chunk)
                 if done > size:
                     break
+                if self._closing.is_set():
+                    raise FetchError(f"{_without_query(start.url)}: interrupted")
                 stream.write(chunk)
                 meter.at(done)
         if done != size:

@@ -12,16 +12,16 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.digest import Commit, Etag, GitOid, hash_file
 from bundler.errors import BundlerError
 from bundler.fields import parse_json, read_bounded
-from bundler.fsio import FOLDER_MODE, atomic_write, hold_lock, make_folders, sync_folder
+from bundler.fsio import FOLDER_MODE, atomic_write, hold_lock, make_folders, place_folder, place_link, sync_folder
 from bundler.lock import LockedFile
-from bundler.names import RefName, RepoId
+from bundler.names import RefName, RelPath, RepoId
 from bundler.progress import Noted, OnEvent
 
 _TREE_VERSION = 1
@@ -80,9 +80,12 @@ class RepoFolder:
         """Say whether the right bytes stand under the file's blob name. Reads and hashes all of them."""
         path = self.blob(file.etag)
         try:
-            return path.stat().st_size == file.size and hash_file(path)[1].sha256 == file.sha256
+            if not path.is_file() or path.stat().st_size != file.size:
+                return False
+            hasher = hash_file(path, git=isinstance(file.etag, GitOid))[1]
         except OSError:
             return False
+        return hasher.sha256 == file.sha256 and hasher.matches(file.etag)
 
     def write_snapshot(self, commit: Commit, files: Sequence[LockedFile]) -> None:
         """Make the files of a commit appear, each a link to its blob; all at once if the commit is new here.
@@ -93,13 +96,13 @@ class RepoFolder:
         if not final.exists():
             staged = self.staging / uuid.uuid4().hex
             _link_files(staged, files)
-            staged.rename(final)
-            sync_folder(final.parent)
+            place_folder(staged, final)
         else:
             self._merge_snapshot(final, files)
         for file in files:
             # A stale marker of absence would hide the file from every reader.
-            (self.path / ".no_exist" / commit / file.path).unlink(missing_ok=True)
+            with suppress(FileNotFoundError, NotADirectoryError):
+                (self.path / ".no_exist" / commit / file.path).unlink()
 
     def _merge_snapshot(self, final: Path, files: Sequence[LockedFile]) -> None:
         touched = {final}
@@ -110,7 +113,7 @@ class RepoFolder:
             make_folders(path.parent)
             staged = self.staging / uuid.uuid4().hex
             staged.symlink_to(_link_target(file))
-            staged.replace(path)
+            place_link(staged, path)
             touched.add(path.parent)
         for folder in touched:
             sync_folder(folder)
@@ -133,9 +136,14 @@ class RepoFolder:
             values = parse_json(text, document=str(path), failure=BundlerError)
         except BundlerError:
             return {}
-        files = values.get("files") if isinstance(values, dict) else None
+        if not isinstance(values, dict) or values.get("format_version") != _TREE_VERSION:
+            return {}
+        files = values.get("files")
         snapshot = self.snapshot(commit)
-        return {name: entry for name, entry in (files or {}).items() if (snapshot / name).is_file()}
+        return {
+            path: entry for path, entry in (files if isinstance(files, dict) else {}).items()
+            if isinstance(entry, dict) and _is_path(path) and (snapshot / path).is_file()
+        }
 
     def write_ref(self, name: RefName, commit: Commit) -> None:
         """Make `name` resolve to `commit`: 40 digits, no newline, or no client can read it."""
@@ -156,6 +164,14 @@ def _link_files(folder: Path, files: Sequence[LockedFile]) -> None:
     for each in folders:
         each.chmod(FOLDER_MODE)
         sync_folder(each)
+
+
+def _is_path(text: str) -> bool:
+    try:
+        RelPath(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _link_target(file: LockedFile) -> str:

@@ -12,8 +12,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.digest import Digest
-from bundler.errors import InstallError, NotEnoughSpaceError
+from bundler.digest import BlobHasher, Digest, GitOid
+from bundler.errors import DamagedBundleError, InstallError, NotEnoughSpaceError
 from bundler.format.index import Blob, Snapshot, sha256_of
 from bundler.format.reader import BlobReader, Bundle, open_bundle
 from bundler.fsio import explain_os_errors, free_bytes, make_folders, place_all, write_all
@@ -113,8 +113,8 @@ def _places(bundle: Bundle, cache_dir: Path) -> _Places:
     for snapshot in bundle.index.snapshots:
         folder = _folder(cache_dir, snapshot)
         for file in snapshot.files:
-            if (folder, file.etag) not in seen:
-                seen.add((folder, file.etag))
+            if (folder, file.etag, file.sha256) not in seen:
+                seen.add((folder, file.etag, file.sha256))
                 places.setdefault(sha256_of(file), []).append((folder, file))
     return places
 
@@ -161,12 +161,22 @@ def _stage(
 ) -> Iterator[tuple[Path, Path]]:
     """Write a blob to the staging of every repository that needs it; what is yielded was proven."""
     pairs = [(folder.staging / uuid.uuid4().hex, folder.blob(file.etag)) for folder, file in places]
+    git_oids = {file.etag for _, file in places if isinstance(file.etag, GitOid)}
+    hasher = BlobHasher(blob.size, git=True) if git_oids else None
     with ExitStack() as stack:
         streams = [stack.enter_context(staged.open("xb", buffering=0)) for staged, _ in pairs]
         for chunk in chunks:
+            if hasher is not None:
+                hasher.update(chunk)
             for stream in streams:
                 write_all(stream, chunk)
                 on_event(Advanced(Phase.INSTALL, len(chunk)))
+    if hasher is not None and git_oids != {hasher.git_oid}:
+        # Under a git id of other bytes it would spoil every snapshot that has those.
+        raise DamagedBundleError(
+            f"blob {blob.sha256} is whole, but has the git id {hasher.git_oid}, not {', '.join(sorted(git_oids))}",
+            hint="the bundle was built wrong: build it again on the gateway",
+        )
     yield from pairs
 
 
