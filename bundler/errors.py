@@ -183,12 +183,6 @@ class FileSystemError(BundlerError):
     exit_code = 62
 
 
-class BusyError(BundlerError):
-    """Another bundler is at work on the same thing."""
-
-    exit_code = 63
-
-
 # 70: the signer
 
 
