@@ -20,7 +20,7 @@ class _Hex(str):
 
     def __new__(cls, text: str) -> Self:
         if len(text) != cls.length or not _HEX.match(text):
-            raise ValueError(f"`{text[:80]}` is not {cls.length} lower-case hexadecimal digits")
+            raise ValueError(f"{text[:80]!r} is not {cls.length} lower-case hexadecimal digits")
         return super().__new__(cls, text)
 
 
@@ -31,9 +31,12 @@ class Digest(_Hex):
     length = 64
 
     @classmethod
-    def of(cls, content: bytes | bytearray | memoryview) -> Self:
-        """Return the digest of `content`."""
-        return cls(hashlib.sha256(content).hexdigest())
+    def of(cls, *pieces: bytes | bytearray | memoryview) -> Self:
+        """Return the digest of bytes, given in one piece or several."""
+        proof = hashlib.sha256()
+        for piece in pieces:
+            proof.update(piece)
+        return cls(proof.hexdigest())
 
 
 class GitOid(_Hex):

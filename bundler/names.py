@@ -46,7 +46,7 @@ class RepoId:
         too_long = len(self.name.rpartition("/")[2]) > 96 or len(self.name) > 200
         bad = "--" in self.name or ".." in self.name or self.name.endswith((".git", "-", "."))
         if too_long or bad or not _REPO_NAME.match(self.name):
-            raise ValueError(f"`{self.name[:120]}` is not a repository id such as `org/name`")
+            raise ValueError(f"{self.name[:120]!r} is not a repository id such as `org/name`")
 
     def __str__(self) -> str:
         return self.name if self.type is RepoType.MODEL else f"{self.type.plural}/{self.name}"

@@ -10,7 +10,7 @@ from typing import Self
 import click
 from tqdm import tqdm
 
-from bundler.cli.render import human_size
+from bundler.cli.render import human_size, printable
 from bundler.progress import Advanced, Event, Finished, Noted, Phase, Started
 
 _DOING = {
@@ -49,11 +49,11 @@ class Bars:
                 case Finished() if event.phase in self._bars:
                     self._bars.pop(event.phase).finish()
                 case Noted():
-                    tqdm.write(event.text, file=sys.stderr)
+                    tqdm.write(printable(event.text), file=sys.stderr)
 
 
 def _amount(phase: Phase, count: float) -> str:
-    return f"{count:,.0f} repositories" if phase is Phase.LOCK else human_size(count)
+    return f"{count:,.0f} repositor{'y' if count == 1 else 'ies'}" if phase is Phase.LOCK else human_size(count)
 
 
 class _Bar:

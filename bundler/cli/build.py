@@ -67,6 +67,7 @@ def build(
 
     if volume_size < MIN_VOLUME_SIZE:
         raise click.BadParameter(f"at least {MIN_VOLUME_SIZE:,} bytes: any part must fit", param_hint="--volume-size")
+    now = _now()
     options = BuildOptions(
         endpoints=endpoints_of(endpoints or read_manifest(manifest).endpoints, token=user_token()),
         staging=Staging(staging or default_staging(environment(), Path.home())),
@@ -77,11 +78,16 @@ def build(
         replace=replace,
     )
     with Bars() as on_event:
-        report = build_bundle(manifest, output, options, now=_now(), on_event=on_event)
+        report = build_bundle(manifest, output, options, now=now, on_event=on_event)
     click.echo(render.build_json(report) if as_json else render.build_text(report))
 
 
 def _now() -> datetime:
     # https://reproducible-builds.org/specs/source-date-epoch/
     epoch = environment().get("SOURCE_DATE_EPOCH", "")
-    return datetime.fromtimestamp(int(epoch), UTC) if epoch.isdigit() else datetime.now(UTC)
+    if not epoch:
+        return datetime.now(UTC)
+    try:
+        return datetime.fromtimestamp(int(epoch), UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise click.UsageError(f"SOURCE_DATE_EPOCH is not a number of seconds: {epoch[:40]!r}") from error

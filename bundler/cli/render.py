@@ -29,12 +29,18 @@ def human_size(count: float) -> str:
     return f"{count:,.3g} TB"
 
 
+def printable(text: str) -> str:
+    """Spell out what could steer a terminal, or hide or turn round what stands in it: names come from outside."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def _json(values: object) -> str:
-    return json.dumps(values, indent=2, ensure_ascii=False)
+    # In ASCII, so that it is JSON whatever the locale makes of other characters.
+    return json.dumps(values, indent=2)
 
 
 def _lines(lines: Iterable[str]) -> str:
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def _share(part: int, whole: int) -> str:

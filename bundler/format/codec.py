@@ -62,6 +62,9 @@ _PLANE = struct.Struct("<BI")
 _AS_IT_IS, _FRAME = 0, 1
 
 
+Buffer = bytes | memoryview
+
+
 @dataclass(frozen=True, slots=True)
 class Hint:
     """What is known of the next `length` raw bytes: elements of `width` bytes; 0 if nothing is known."""
@@ -75,7 +78,19 @@ class Coded:
     """What a part will store."""
 
     codec: Codec
-    stored: bytes | memoryview
+
+    streams: tuple[Buffer, ...]
+    """The stored bytes, in pieces; some may lie in the raw bytes or in the scratch that `encode` was given."""
+
+    @property
+    def size(self) -> int:
+        """Stored bytes."""
+        return sum(len(stream) for stream in self.streams)
+
+    @property
+    def stored(self) -> bytes:
+        """The stored bytes in one piece, which is a copy."""
+        return b"".join(self.streams)
 
 
 class _Way(Enum):
@@ -93,21 +108,25 @@ class _Way(Enum):
 _PLANES = {way.value: way for way in (_Way.PLANES_2, _Way.PLANES_4, _Way.PLANES_8)}
 
 
-def encode(raw: memoryview, hints: Sequence[Hint] = ()) -> Coded:
-    """Choose ways by probing, and code. `hints` add up to the length of `raw`, or are empty."""
+def encode(raw: memoryview, hints: Sequence[Hint] = (), *, scratch: bytearray | None = None) -> Coded:
+    """Choose ways by probing, and code. `hints` add up to the length of `raw`, or are empty.
+
+    `scratch` is memory to use, at least as large as `raw`; the result may lie in it.
+    """
     content = np.frombuffer(raw, np.uint8)
     runs = _choose(content, hints or [Hint(len(content), 0)])
     if len(runs) == 1 and runs[0][1] not in _PLANES.values():
         coded = _encode_plainly(raw, runs[0][1])
     else:
-        coded = Coded(Codec.PLANES, _encode_runs(content, runs))
-    return coded if len(coded.stored) < len(raw) else Coded(Codec.RAW, raw)
+        room = np.frombuffer(scratch, np.uint8) if scratch is not None else np.empty(len(raw), np.uint8)
+        coded = Coded(Codec.PLANES, _encode_runs(content, runs, room))
+    return coded if coded.size < len(raw) else Coded(Codec.RAW, (raw,))
 
 
 def _encode_plainly(raw: memoryview, way: _Way) -> Coded:
     if way is _Way.COPY:
-        return Coded(Codec.RAW, raw)
-    return Coded(Codec.ZSTD, _tools().compress(raw, way))
+        return Coded(Codec.RAW, (raw,))
+    return Coded(Codec.ZSTD, (_tools().compress(raw, way),))
 
 
 # Choosing
@@ -214,24 +233,24 @@ def _tools() -> _Tools:
     return _LOCAL
 
 
-def _encode_runs(content: Bytes, runs: list[tuple[int, _Way]]) -> bytes:
+def _encode_runs(content: Bytes, runs: list[tuple[int, _Way]], room: Bytes) -> tuple[Buffer, ...]:
     """Code runs one after another, behind the table that says how (FORMAT.md, `planes`)."""
     table = [_RUN_COUNT.pack(len(runs))]
-    streams: list[bytes | memoryview] = []
+    streams: list[Buffer] = []
     start = 0
     for length, way in runs:
         run = content[start:start + length]
-        coded = _encode_planes(run, way) if way in _PLANES.values() else [_encode_stream(run, way)]
+        planes = split_planes(run, way.value, room[start:start + length]) if way in _PLANES.values() else None
+        coded = [_encode_plane(plane) for plane in planes] if planes else [_encode_stream(run, way)]
         table.append(_RUN.pack(length, len(coded)))
         table += [_PLANE.pack(method, len(stream)) for method, stream in coded]
         streams += [stream for _, stream in coded]
         start += length
-    return b"".join([*table, *streams])
+    return (b"".join(table), *streams)
 
 
-def _encode_planes(run: Bytes, way: _Way) -> list[tuple[int, bytes | memoryview]]:
-    planes = split_planes(run, way.value, np.empty(len(run), np.uint8))
-    return [_encode_stream(plane, _Way.SKEW if _shrinks(plane) else _Way.COPY) for plane in planes]
+def _encode_plane(plane: Bytes) -> tuple[int, Buffer]:
+    return _encode_stream(plane, _Way.SKEW if _shrinks(plane) else _Way.COPY)
 
 
 def _shrinks(plane: Bytes) -> bool:
@@ -243,7 +262,7 @@ def _shrinks(plane: Bytes) -> bool:
     return min(shares) < _WORTH_IT_SOMEWHERE or sum(shares) < _WORTH_IT * len(shares)
 
 
-def _encode_stream(content: Bytes, way: _Way) -> tuple[int, bytes | memoryview]:
+def _encode_stream(content: Bytes, way: _Way) -> tuple[int, Buffer]:
     if way is not _Way.COPY:
         frame = _tools().compress(content.data, way)
         if len(frame) < len(content):
@@ -254,13 +273,15 @@ def _encode_stream(content: Bytes, way: _Way) -> tuple[int, bytes | memoryview]:
 # Decoding
 
 
-def decode(codec: Codec, stored: memoryview, raw_size: int) -> memoryview:
+def decode(codec: Codec, stored: memoryview, raw_size: int, *, scratch: bytearray | None = None) -> memoryview:
     """Return the `raw_size` raw bytes. Raises `FormatError` before memory for any other size is taken.
 
-    The caller has checked the digest of `stored`, and the bounds on its length and on `raw_size`.
+    The caller has checked the digest of `stored`, and the bounds on its length and on `raw_size`. `scratch` is memory
+    to use, at least `raw_size`; the result may lie in it, or be `stored`.
     """
     if codec is Codec.PLANES:
-        return _decode_runs(stored, raw_size)
+        room = np.frombuffer(scratch, np.uint8)[:raw_size] if scratch is not None else np.empty(raw_size, np.uint8)
+        return _decode_runs(stored, room)
     if codec is Codec.ZSTD:
         return memoryview(_tools().decompress(stored, raw_size))
     if len(stored) != raw_size:
@@ -284,11 +305,10 @@ class _Stream:
         return np.frombuffer(self.stored, np.uint8)
 
 
-def _decode_runs(stored: memoryview, raw_size: int) -> memoryview:
+def _decode_runs(stored: memoryview, raw: Bytes) -> memoryview:
     runs = _read_table(stored)
-    if sum(length for length, _ in runs) != raw_size:
-        raise FormatError(f"has runs that do not add up to the {raw_size:,} bytes that the index says")
-    raw = np.empty(raw_size, np.uint8)
+    if sum(length for length, _ in runs) != len(raw):
+        raise FormatError(f"has runs that do not add up to the {len(raw):,} bytes that the index says")
     start = 0
     for length, streams in runs:
         width = len(streams)

@@ -63,13 +63,15 @@ def _planes(out: Bytes, count: int, width: int) -> list[Bytes]:
 
 
 def _split_rotated(half: _Halves, high: Bytes, low: Bytes, scratch: _Halves) -> None:
-    one, two = scratch[0, :len(half)], scratch[1, :len(half)]
+    one = scratch[0, :len(half)]
     np.right_shift(half, 7, out=one)
     high[:] = one
-    np.left_shift(half, 1, out=one)
-    np.right_shift(half, 15, out=two)
-    np.bitwise_or(one, two, out=one)
-    low[:] = one
+    # From here on in bytes, which are twice as many at a time as 16-bit numbers.
+    sign = one.view(np.uint8)[:len(half)]
+    np.less(half.view(np.int16), 0, out=sign.view(np.bool_))
+    low[:] = half
+    np.add(low, low, out=low)
+    np.bitwise_or(low, sign, out=low)
 
 
 def _split_plain(half: _Halves, high: Bytes, low: Bytes, scratch: _Halves) -> None:

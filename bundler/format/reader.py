@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -12,11 +13,16 @@ from bundler.digest import BlobHasher, Digest, GitOid
 from bundler.errors import DamagedBundleError, FormatError, IncompleteBundleError
 from bundler.fields import read_bounded
 from bundler.format import codec
-from bundler.format.index import INDEX_NAME, MAX_INDEX_SIZE, Blob, Extent, Index, Part, Volume, parse_index
+from bundler.format.index import (
+    INDEX_NAME, MAX_INDEX_SIZE, MAX_STORED_SIZE, Blob, Extent, Index, Part, Volume, parse_index
+)
 from bundler.format.sums import MAX_SUMS_SIZE, SIGNATURE_NAME, SUMS_NAME, parse_sums
-from bundler.format.volume import END_SIZE, HEADER_SIZE, member_header, padded
+from bundler.format.volume import BLOCK_SIZE, END_SIZE, HEADER_SIZE, member_header, padded
 from bundler.fsio import explain_os_errors
-from bundler.pipeline import ordered_map
+from bundler.pipeline import BufferPool, ordered_map
+
+READ_BUFFER_SIZE = HEADER_SIZE + MAX_STORED_SIZE + BLOCK_SIZE
+"""Bytes: a part with its header and padding, and so as well what it decodes to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,9 +125,10 @@ class StoredPart:
 
     number: int
     part: Part
-    header: bytes
+    header: memoryview
     stored: memoryview
-    padding: bytes
+    padding: memoryview
+    buffer: bytearray
 
 
 class VolumeFile:
@@ -138,8 +145,10 @@ class VolumeFile:
         """Let go of the file."""
         self._stream.close()
 
-    def read_part(self, number: int, part: Part, *, hashing: bool = False) -> StoredPart:
-        """Read a part with its surroundings; with `hashing`, what lies before it is read and hashed on the way.
+    def read_part(self, number: int, part: Part, buffer: bytearray, *, hashing: bool = False) -> StoredPart:
+        """Read a part with its surroundings into `buffer`, of `READ_BUFFER_SIZE` bytes.
+
+        With `hashing`, what lies before it is read and hashed on the way.
 
         Raises `DamagedBundleError` where the medium does not give its bytes.
         """
@@ -147,14 +156,12 @@ class VolumeFile:
         size = HEADER_SIZE + padded(part.size)
         if hashing and start > self._hashed:
             self._hash_up_to(start)
-        content = memoryview(self._read(start, size))
+        content = self._read(start, memoryview(buffer)[:size])
         if hashing and start == self._hashed:
             self._hash.update(content)
             self._hashed += len(content)
         end = HEADER_SIZE + part.size
-        return StoredPart(
-            number, part, bytes(content[:HEADER_SIZE]), content[HEADER_SIZE:end], bytes(content[end:])
-        )
+        return StoredPart(number, part, content[:HEADER_SIZE], content[HEADER_SIZE:end], content[end:], buffer)
 
     def finish_hash(self) -> bool:
         """Read and hash what `read_part` did not pass, and say whether the whole volume is the one that was written.
@@ -162,21 +169,26 @@ class VolumeFile:
         Raises `DamagedBundleError` where the medium does not give its bytes.
         """
         self._hash_up_to(self.volume.size)
-        end = self._read(self.volume.size - END_SIZE, END_SIZE)
+        end = self._read(self.volume.size - END_SIZE, memoryview(bytearray(END_SIZE)))
         return end == bytes(END_SIZE) and self._hash.hexdigest() == self.volume.sha256
 
     def _hash_up_to(self, end: int) -> None:
+        buffer = memoryview(bytearray(1 << 20))
         while self._hashed < end:
-            content = self._read(self._hashed, min(1 << 20, end - self._hashed))
+            content = self._read(self._hashed, buffer[:end - self._hashed])
             if not content:
                 return
             self._hash.update(content)
             self._hashed += len(content)
 
-    def _read(self, start: int, size: int) -> bytes:
+    def _read(self, start: int, buffer: memoryview) -> memoryview:
+        """Fill `buffer` from `start` on and return what of it was filled: less only at the end of the file."""
+        filled = 0
         try:
             self._stream.seek(start)
-            return self._stream.read(size)
+            while count := self._stream.readinto(buffer[filled:]):
+                filled += count
+            return buffer[:filled]
         except OSError as error:
             raise DamagedBundleError(f"cannot be read from byte {start:,} on: {error.strerror}") from error
 
@@ -191,12 +203,15 @@ def why_damaged(stored: StoredPart) -> str:
     return ""
 
 
-def decode_part(stored: StoredPart) -> bytes | memoryview:
-    """Check a part, then decode it. Raises `DamagedBundleError`, or `FormatError` if it never was right."""
+def decode_part(stored: StoredPart, scratch: bytearray) -> memoryview:
+    """Check a part, then decode it; the result may lie in `scratch`, or be the stored bytes themselves.
+
+    Raises `DamagedBundleError`, or `FormatError` if it never was right.
+    """
     if reason := why_damaged(stored):
         raise DamagedBundleError(f"part {stored.number}: {reason}")
     try:
-        return codec.decode(stored.part.codec, stored.stored, stored.part.raw_size)
+        return codec.decode(stored.part.codec, stored.stored, stored.part.raw_size, scratch=scratch)
     except FormatError as error:
         raise FormatError(f"part {stored.number} {error}") from error
 
@@ -208,6 +223,7 @@ class BlobReader:
         self._bundle = bundle
         self._workers = workers
         self._files: dict[int, VolumeFile] = {}
+        self._pool = BufferPool(READ_BUFFER_SIZE)
 
     def __enter__(self) -> BlobReader:
         return self
@@ -222,17 +238,17 @@ class BlobReader:
         The last chunk is not the proof: it comes when the chunks end, as `DamagedBundleError` if the blob is wrong.
         """
         listed = list(blobs)
-        raws = ordered_map(self._decode, self._stored(part_runs(listed)), workers=self._workers)
-        feed = _Feed(raws)
         git_oids = self._bundle.index.git_oids
-        for blob in listed:
-            yield blob, _proven_chunks(blob, git_oids.get(blob.sha256), feed)
+        with closing(ordered_map(self._decode, self._stored(part_runs(listed)), workers=self._workers)) as raws:
+            feed = _Feed(raws, self._pool)
+            for blob in listed:
+                yield blob, _proven_chunks(blob, git_oids.get(blob.sha256), feed)
 
     def _stored(self, runs: Iterable[int]) -> Iterator[StoredPart]:
         for number in runs:
             part = self._bundle.index.parts[number]
             try:
-                stored = self._volume(part.volume).read_part(number, part)
+                stored = self._volume(part.volume).read_part(number, part, self._pool.take())
             except DamagedBundleError as error:
                 raise self._lost(number, f"part {number}: {error}") from error
             yield stored
@@ -248,9 +264,9 @@ class BlobReader:
             self._files[number] = VolumeFile(path, volume)
         return self._files[number]
 
-    def _decode(self, stored: StoredPart) -> tuple[int, memoryview]:
+    def _decode(self, stored: StoredPart) -> RawPart:
         try:
-            return stored.number, memoryview(decode_part(stored))
+            return decoded(stored, self._pool)
         except DamagedBundleError as error:
             raise self._lost(stored.number, str(error)) from error
 
@@ -273,19 +289,35 @@ def part_runs(blobs: Iterable[Blob]) -> Iterator[int]:
             before = extent.part
 
 
+@dataclass(frozen=True, slots=True)
+class RawPart:
+    """A part after decoding, in buffers that are to be given back."""
+
+    number: int
+    raw: memoryview
+    buffers: tuple[bytearray, ...]
+
+
+def decoded(stored: StoredPart, pool: BufferPool) -> RawPart:
+    """Check and decode a part that was read into a buffer of `pool`. Raises what `decode_part` raises."""
+    scratch = pool.take()
+    return RawPart(stored.number, decode_part(stored, scratch), (stored.buffer, scratch))
+
+
 class _Feed:
     """The parts of `part_runs`, handed out extent by extent."""
 
-    def __init__(self, raws: Iterator[tuple[int, memoryview]]) -> None:
+    def __init__(self, raws: Iterator[RawPart], pool: BufferPool) -> None:
         self._raws = raws
-        self._number = -1
-        self._raw = memoryview(b"")
+        self._pool = pool
+        self._current = RawPart(-1, memoryview(b""), ())
 
     def take(self, extent: Extent) -> memoryview:
-        """Return the bytes of the next extent."""
-        if extent.part != self._number:
-            self._number, self._raw = next(self._raws)
-        return self._raw[extent.offset:extent.offset + extent.length]
+        """Return the bytes of the next extent, good until the one after it is taken."""
+        if extent.part != self._current.number:
+            self._pool.give(*self._current.buffers)
+            self._current = next(self._raws)
+        return self._current.raw[extent.offset:extent.offset + extent.length]
 
 
 def _proven_chunks(blob: Blob, git_oid: GitOid | None, feed: _Feed) -> Iterator[memoryview]:

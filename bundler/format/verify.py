@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -11,12 +12,12 @@ from bundler.digest import BlobHasher, Digest, hash_file
 from bundler.errors import BundlerError, DamagedBundleError, IncompleteBundleError, UnsignedError
 from bundler.format.index import INDEX_NAME, Blob
 from bundler.format.reader import (
-    Bundle, StoredPart, VolumeFile, decode_part, files_of, files_with, name_some, open_bundle, part_runs, why_cut,
-    why_other
+    READ_BUFFER_SIZE, Bundle, StoredPart, VolumeFile, decoded, files_of, files_with, name_some, open_bundle,
+    part_runs, why_cut, why_other
 )
 from bundler.format.sums import SIGNATURE_NAME, SUMS_NAME
 from bundler.fsio import explain_os_errors
-from bundler.pipeline import ordered_map
+from bundler.pipeline import BufferPool, ordered_map
 from bundler.progress import Advanced, Finished, OnEvent, Phase, Started, ignore
 
 
@@ -147,6 +148,7 @@ class _Outcome:
     number: int
     raw: memoryview | None
     reason: str = ""
+    buffers: tuple[bytearray, ...] = ()
 
 
 class _Check:
@@ -160,15 +162,16 @@ class _Check:
         self._git_oids = bundle.index.git_oids
         self._files: dict[int, VolumeFile] = {}
         self._told: set[int] = set()
+        self._pool = BufferPool(READ_BUFFER_SIZE)
 
     def run(self, workers: int) -> None:
         """Check volumes, parts and blobs."""
         try:
             self._open_volumes()
-            outcomes = ordered_map(self._decode, self._stored(), workers=workers)
-            outcome = _Outcome(-1, None)
-            for blob in self._bundle.index.blobs:
-                outcome = self._prove(blob, outcomes, outcome)
+            with closing(ordered_map(self._decode, self._stored(), workers=workers)) as outcomes:
+                outcome = _Outcome(-1, None)
+                for blob in self._bundle.index.blobs:
+                    outcome = self._prove(blob, outcomes, outcome)
             self._finish_volumes()
         finally:
             for file in self._files.values():
@@ -194,7 +197,7 @@ class _Check:
         if file is None:
             return _Outcome(number, None)
         try:
-            return file.read_part(number, part, hashing=True)
+            return file.read_part(number, part, self._pool.take(), hashing=True)
         except DamagedBundleError as error:
             return _Outcome(number, None, str(error))
 
@@ -202,12 +205,12 @@ class _Check:
         if isinstance(stored, _Outcome):
             return stored
         try:
-            raw = memoryview(decode_part(stored))
+            part = decoded(stored, self._pool)
         except BundlerError as error:
             return _Outcome(stored.number, None, str(error).partition(": ")[2] or str(error))
-        if Digest.of(raw) != stored.part.raw_sha256:
-            return _Outcome(stored.number, None, "it decodes to other bytes than the index says")
-        return _Outcome(stored.number, raw)
+        if Digest.of(part.raw) != stored.part.raw_sha256:
+            return _Outcome(stored.number, None, "it decodes to other bytes than the index says", part.buffers)
+        return _Outcome(stored.number, part.raw, "", part.buffers)
 
     def _prove(self, blob: Blob, outcomes: Iterator[_Outcome], outcome: _Outcome) -> _Outcome:
         git_oid = self._git_oids.get(blob.sha256)
@@ -215,6 +218,7 @@ class _Check:
         whole = True
         for extent in blob.extents:
             if extent.part != outcome.number:
+                self._pool.give(*outcome.buffers)
                 outcome = next(outcomes)
                 self._tell(outcome)
             if outcome.raw is None:

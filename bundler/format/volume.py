@@ -7,6 +7,7 @@ the one that must stand there and compares. Devices, links, sparse files and ove
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,12 +78,13 @@ class VolumeStream:
         """Say whether a part of `size` stored bytes keeps the volume within `limit` bytes."""
         return self._size + HEADER_SIZE + padded(size) + END_SIZE <= limit
 
-    def append(self, digest: Digest, stored: bytes | memoryview) -> int:
-        """Write a part and return the offset of its stored bytes."""
-        self._write(member_header(digest, len(stored)))
+    def append(self, digest: Digest, size: int, stored: Iterable[bytes | memoryview]) -> int:
+        """Write a part of `size` stored bytes, given in pieces, and return the offset of its stored bytes."""
+        self._write(member_header(digest, size))
         offset = self._size
-        self._write(stored)
-        self._write(bytes(padded(len(stored)) - len(stored)))
+        for piece in stored:
+            self._write(piece)
+        self._write(bytes(padded(size) - size))
         return offset
 
     def finish(self) -> WrittenVolume:

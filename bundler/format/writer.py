@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.digest import Digest
-from bundler.format import codec, restore
-from bundler.format.index import INDEX_NAME, Blob, Codec, Extent, Index, Part, Volume, index_text, volume_name
+from bundler.format import restore
+from bundler.format.codec import Coded, encode
+from bundler.format.index import (
+    INDEX_NAME, MAX_PART_SIZE, Blob, Codec, Extent, Index, Part, Volume, index_text, volume_name
+)
 from bundler.format.readme import readme_text
 from bundler.format.split import Piece, ProvenBlob, cut
 from bundler.format.sums import SUMS_NAME, sums_text
 from bundler.format.volume import DEFAULT_VOLUME_SIZE, VolumeStream
 from bundler.fsio import place, read_exactly, sync_folder, write_synced
 from bundler.names import BundleName
-from bundler.pipeline import ordered_map
+from bundler.pipeline import BufferPool, ordered_map
 from bundler.progress import Advanced, OnEvent, Phase, ignore
 
 README_NAME = "README.txt"
@@ -48,10 +51,12 @@ def pack_blobs(
     The same blobs in the same order give the same bytes, whatever `workers` is. No digest may come twice.
     """
     shelf = _Shelf(folder, name=name, volume_size=volume_size)
+    coder = _Coder()
     try:
-        with closing(ordered_map(_code, cut(shelf.noting(blobs)), workers=workers)) as coded_pieces:
+        with closing(ordered_map(coder.code, cut(shelf.noting(blobs)), workers=workers)) as coded_pieces:
             for coded in coded_pieces:
                 shelf.put(coded)
+                coder.done(coded)
                 on_event(Advanced(Phase.PACK, coded.piece.size))
         return shelf.finish()
     finally:
@@ -86,27 +91,40 @@ class _CodedPiece:
     piece: Piece
     raw_sha256: Digest
     sha256: Digest
-    codec: Codec
-    stored: bytes | memoryview
+    coded: Coded
+
+    buffers: tuple[bytearray, ...]
+    """What the coded bytes may lie in; to be given back once they are written."""
 
 
-def _code(piece: Piece) -> _CodedPiece:
-    raw = _read(piece)
-    raw_sha256 = Digest.of(raw)
-    coded = codec.encode(raw, piece.hints)
-    sha256 = raw_sha256 if coded.codec is Codec.RAW else Digest.of(coded.stored)
-    return _CodedPiece(piece, raw_sha256, sha256, coded.codec, coded.stored)
+class _Coder:
+    """Reads, hashes and codes pieces, in many threads, on buffers that are used again."""
+
+    def __init__(self) -> None:
+        self._pool = BufferPool(MAX_PART_SIZE)
+
+    def code(self, piece: Piece) -> _CodedPiece:
+        """Turn a piece into what its part will store."""
+        buffers = self._pool.take(), self._pool.take()
+        raw = memoryview(buffers[0])[:piece.size]
+        _read(piece, raw)
+        raw_sha256 = Digest.of(raw)
+        coded = encode(raw, piece.hints, scratch=buffers[1])
+        sha256 = raw_sha256 if coded.codec is Codec.RAW else Digest.of(*coded.streams)
+        return _CodedPiece(piece, raw_sha256, sha256, coded, buffers)
+
+    def done(self, coded: _CodedPiece) -> None:
+        """Take the buffers back."""
+        self._pool.give(*coded.buffers)
 
 
-def _read(piece: Piece) -> memoryview:
-    raw = memoryview(bytearray(piece.size))
+def _read(piece: Piece, raw: memoryview) -> None:
     filled = 0
     for each in piece.ranges:
         with each.blob.path.open("rb", buffering=0) as stream:
             stream.seek(each.offset)
             read_exactly(stream, raw[filled:filled + each.length])
         filled += each.length
-    return raw
 
 
 class _Shelf:
@@ -158,9 +176,9 @@ class _Shelf:
         twin = self._by_stored.get(coded.sha256)
         offset = twin.offset if twin else self._append(coded)
         part = Part(
-            codec=coded.codec,
+            codec=coded.coded.codec,
             sha256=coded.sha256,
-            size=len(coded.stored),
+            size=coded.coded.size,
             raw_sha256=coded.raw_sha256,
             raw_size=coded.piece.size,
             volume=twin.volume if twin else len(self._volumes),
@@ -170,11 +188,11 @@ class _Shelf:
         return part
 
     def _append(self, coded: _CodedPiece) -> int:
-        if self._open is not None and not self._open.room_for(len(coded.stored), self._limit):
+        if self._open is not None and not self._open.room_for(coded.coded.size, self._limit):
             self._end_volume()
         if self._open is None:
             self._open = VolumeStream(self._folder / volume_name(self._name, len(self._volumes)))
-        return self._open.append(coded.sha256, coded.stored)
+        return self._open.append(coded.sha256, coded.coded.size, coded.coded.streams)
 
     def _end_volume(self) -> None:
         if self._open is not None:

@@ -184,7 +184,7 @@ def find_aria2c(explicit: Path | None = None) -> Path:
 def _candidates() -> Iterator[Path]:
     for folder in filter(os.path.isabs, os.get_exec_path()):
         program = Path(folder, "aria2c.exe" if os.name == "nt" else "aria2c")
-        if program.is_file():
+        if os.path.isfile(program):  # unlike Path.is_file, not upset by a folder that it may not look into
             yield program
     try:
         from aria2c import ARIA2C

@@ -82,7 +82,8 @@ def build_bundle(
     Raises `BundleExistsError` for another complete bundle there, `NotEnoughSpaceError` before the first byte.
     """
     manifest = read_manifest(manifest_path)
-    lock = _fitting_lock(manifest, manifest_path, options, on_event)
+    with explain_os_errors("locking"):
+        lock = _fitting_lock(manifest, manifest_path, options, on_event)
     folder = output / lock.name
     with explain_os_errors("building the bundle"), options.staging.exclusively(lambda text: on_event(Noted(text))):
         if report := _standing(folder, lock, options):
@@ -234,8 +235,15 @@ def _build_info(lock: Lock, by_source: tuple[tuple[str, int], ...], now: datetim
     """Say who built a bundle, when, with what, from where. For people: no digest of it is the bundle's identity."""
     return {
         "built_at": now.isoformat(timespec="seconds"),
-        "built_by": f"{getpass.getuser()}@{platform.node()}",
+        "built_by": f"{_user()}@{platform.node()}",
         "built_with": {"bundler": bundler.__version__, "python": platform.python_version(), "on": platform.platform()},
         "lock_sha256": Digest.of(lock_text(lock)),
         "bytes_from": {source or "staging": size for source, size in by_source},
     }
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container the user may have a number and no name
+        return "?"

@@ -22,8 +22,8 @@ _LIVES = 5
 class DownloadFailedError(FetchError):
     """aria2 gave up on a file."""
 
-    def __init__(self, name: str, failure: Failure) -> None:
-        super().__init__(f"{name}: {failure.text}")
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(f"aria2c says: {failure.text}")
         self.failure = failure
 
 
@@ -71,7 +71,7 @@ class Downloader:
                     f"{self._folder} is full", hint="free some space and run the same command again: it goes on"
                 )
             if status.error.code != _NO_RANGES or wanted.connections == 1:
-                raise DownloadFailedError(wanted.name, status.error)
+                raise DownloadFailedError(status.error)
             self.discard(wanted.name)
             wanted = replace(wanted, connections=1)
 

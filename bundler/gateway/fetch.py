@@ -18,12 +18,14 @@ from bundler.gateway.sources import Source, Wanted
 from bundler.gateway.staging import Staging, prove
 from bundler.gateway.web import Location, StatusError, Web
 from bundler.lock import LockedFile
+from bundler.manifest import OFFICIAL_ENDPOINT
 from bundler.progress import Finished, Meter, Noted, OnEvent, Phase, Started, ignore
 
 _SMALL_JOBS = 16
 _ROUNDS = 3
 _PAUSE = 1.0
-"""Seconds before a second round over all sources; four times as long before each further one."""
+"""Seconds before a source that got somewhere is asked to go on, and before a second round over all of them; four times
+as long before each further round."""
 
 _TRIES_OF_WRONG_BYTES = 2
 _FINAL = (401, 403, 404, 410)
@@ -217,7 +219,8 @@ class _Fetch:
         path = self.staging.partial / f"{wanted.file.etag}.part"
         if not self.options.is_large(wanted):
             path.unlink(missing_ok=True)
-        reached = 0
+            meter.at(0)
+        reached = meter.told
         while True:
             try:
                 self._download(wanted, start, path, meter)
@@ -244,10 +247,12 @@ class _Fetch:
 
 
 def _is_final(error: FetchError | None) -> bool:
+    # A link that the hub gave may expire on the way: asking for a fresh one mends a 403 there.
     if isinstance(error, DownloadFailedError):
-        # aria2 asks by a link that may have expired on the way: 403 there is mended by asking for a fresh one.
         return error.failure.http_status in _FINAL and error.failure.http_status != 403
-    return isinstance(error, StatusError) and error.status in _FINAL
+    if isinstance(error, StatusError):
+        return error.status in _FINAL and not (error.status == 403 and error.redirected)
+    return False
 
 
 def _found(path: Path, file: LockedFile) -> str:
@@ -256,8 +261,11 @@ def _found(path: Path, file: LockedFile) -> str:
 
 
 def _nobody_has(wanted: Wanted, failures: dict[str, FetchError]) -> NoSourceError:
-    reasons = "; ".join(str(error) for error in failures.values())
-    return NoSourceError(
-        f"no source delivers {wanted}: {reasons or 'there is none'}",
-        hint="run the same command again: what is whole is kept. Name another source with `--endpoint`",
-    )
+    reasons = "; ".join(f"{name}: {error}" for name, error in failures.items())
+    hint = "run the same command again: what is whole is kept. Name another source with `--endpoint`"
+    if any(isinstance(error, StatusError) and error.status in (401, 403) for error in failures.values()):
+        hint = (
+            f"if {wanted.repo} is gated, accept its terms on {OFFICIAL_ENDPOINT}, then `hf auth login` or set HF_TOKEN: "
+            "the token goes there and nowhere else"
+        )
+    return NoSourceError(f"no source delivers {wanted}: {reasons or 'there is none'}", hint=hint)

@@ -20,6 +20,7 @@ from bundler.digest import Commit, Digest, GitOid
 from bundler.errors import (
     AccessDeniedError, HubError, HubUnreachableError, NothingSelectedError, RepoNotFoundError, RevisionNotFoundError
 )
+from bundler.fsio import explain_os_errors
 from bundler.gateway.endpoint import Endpoint
 from bundler.lock import LockedFile
 from bundler.manifest import Request
@@ -41,7 +42,8 @@ class Listing:
 
 def user_token() -> str | None:
     """Return the user's token: `HF_TOKEN`, or what `hf auth login` wrote."""
-    return huggingface_hub.get_token()
+    with explain_os_errors("reading the token"):
+        return huggingface_hub.get_token()
 
 
 def list_snapshot(endpoint: Endpoint, request: Request) -> Listing:

@@ -6,6 +6,7 @@ origin the token stays behind; no token ever comes from `~/.netrc`, and no cooki
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,14 +28,19 @@ _TIMEOUTS = (15.0, 30.0)
 _MAX_REDIRECTS = 8
 _CHUNK_SIZE = 1 << 16
 _REDIRECTS = (301, 302, 303, 307, 308)
+_NO_HEAD = (405, 501)
+_PLAIN_URL = re.compile(r"https?://[^/?#@\\\s]+([/?#]\S*)?\Z")
 
 
 class StatusError(FetchError):
     """A server answered, but not with the file."""
 
-    def __init__(self, url: str, status: int) -> None:
+    def __init__(self, url: str, status: int, *, redirected: bool) -> None:
         super().__init__(f"{_without_query(url)} answered {status}")
         self.status = status
+
+        self.redirected = redirected
+        """Whether another origin said so than the one that was asked first: its links may expire."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +53,19 @@ class Location:
     """Needed there, and allowed there: the origin is the endpoint's own."""
 
 
+class _Session(requests.Session):
+    """Takes a redirect for an answer: else requests would parse it, and read all that comes with it."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """See no redirect."""
+
+
 class Web:
     """A pool of connections, safe to use from many threads."""
 
     def __init__(self, *, connections: int) -> None:
         self._closing = threading.Event()
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._session.headers["Accept-Encoding"] = "identity"
         # Something callable keeps requests from looking into ~/.netrc.
@@ -68,9 +81,17 @@ class Web:
         self._session.close()
 
     def locate(self, start: Location) -> Location:
-        """Follow redirects without fetching anything. Raises `FetchError`; `StatusError` for no such file."""
-        with self._answer("HEAD", start) as (location, _):
-            return location
+        """Follow redirects as far as the first that leaves the origin; its target may be signed for a GET alone.
+
+        Raises `FetchError`; `StatusError` for no such file.
+        """
+        try:
+            with self._answer("HEAD", start) as (location, _):
+                return location
+        except StatusError as error:
+            if error.status in _NO_HEAD:
+                return start
+            raise
 
     def download(self, start: Location, path: Path, *, size: int, meter: Meter) -> None:
         """Write what a URL gives to `path`, going on behind the bytes that it has. Never more than `size` bytes.
@@ -100,14 +121,20 @@ class Web:
     def _answer(
         self, method: str, location: Location, *, from_byte: int = 0
     ) -> Iterator[tuple[Location, requests.Response]]:
+        home = origin(location.url)
         for _ in range(_MAX_REDIRECTS):
             response = self._ask(method, location, from_byte)
             with response:
                 if response.status_code in _REDIRECTS and "location" in response.headers:
                     location = _next(location, response.headers["location"])
+                    # A body that was read lets the connection be used again.
+                    next(_chunks(response), b"")
+                    if method == "HEAD" and origin(location.url) != home:
+                        yield location, response
+                        return
                     continue
                 if response.status_code not in (200, 206):
-                    raise StatusError(location.url, response.status_code)
+                    raise StatusError(location.url, response.status_code, redirected=origin(location.url) != home)
                 yield location, response
                 return
         raise FetchError(f"{_without_query(location.url)} redirects without end")
@@ -125,8 +152,14 @@ class Web:
 
 
 def _next(location: Location, target: str) -> Location:
-    url = urljoin(location.url, target)
-    return Location(url=url, token=location.token if origin(url) == origin(location.url) else None)
+    try:
+        url = urljoin(location.url, target)
+        stays = origin(url) == origin(location.url)
+    except ValueError:
+        url, stays = "", False
+    if not _PLAIN_URL.match(url):
+        raise FetchError(f"{_without_query(location.url)} redirects to what is not a plain http or https URL")
+    return Location(url=url, token=location.token if stays else None)
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:

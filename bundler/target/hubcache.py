@@ -67,14 +67,19 @@ class RepoFolder:
     def exclusively(self, on_event: OnEvent) -> Iterator[None]:
         """Hold the repository against other installers; wait if one holds it. A killed holder blocks nobody.
 
-        Whoever holds it finds empty staging: leftovers of an interrupted run are removed.
+        Whoever holds it finds empty staging: leftovers of an interrupted run are removed. Those of a body that
+        fails are removed at once, as they may be what filled the file system.
         """
         for folder in (self.staging, self.path / "blobs", self.path / "snapshots", self.path / "refs"):
             make_folders(folder)
         with hold_lock(self.path / ".bundler" / "lock", lambda text: on_event(Noted(text))):
             shutil.rmtree(self.staging)
             make_folders(self.staging)
-            yield
+            try:
+                yield
+            except BaseException:
+                shutil.rmtree(self.staging, ignore_errors=True)
+                raise
 
     def holds(self, file: LockedFile) -> bool:
         """Say whether the right bytes stand under the file's blob name. Reads and hashes all of them."""

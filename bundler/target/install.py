@@ -18,7 +18,7 @@ from bundler.format.index import Blob, Snapshot, sha256_of
 from bundler.format.reader import BlobReader, Bundle, open_bundle
 from bundler.fsio import explain_os_errors, free_bytes, make_folders, place_all, write_all
 from bundler.lock import LockedFile
-from bundler.names import RefName
+from bundler.names import RefName, refs_of
 from bundler.progress import Advanced, Finished, OnEvent, Phase, Started, ignore
 from bundler.target.hubcache import RepoFolder
 
@@ -57,6 +57,11 @@ def install_bundle(
     `revision_as` is a further ref to point at every snapshot. Raises before the first write if the bundle is not
     complete, is not a bundle, or does not fit.
     """
+    if revision_as is not None and not refs_of(revision_as):
+        raise InstallError(
+            f"`{revision_as}` is a commit, and names nothing but itself",
+            hint="give `--revision-as` a name such as `main`",
+        )
     bundle = open_bundle(folders)
     bundle.require_volumes()
     named = tuple((snapshot, _refs(snapshot, revision_as)) for snapshot in bundle.index.snapshots)
