@@ -72,7 +72,7 @@ class HandMade:
     snapshots: list[dict[str, Any]] = field(default_factory=lambda: [
         snapshot("dataset", "org/name", C1, {"train.txt": OTHER}),
         snapshot("model", "org/name", C2, {"config.json": SMALL, "empty.txt": b"", UNICODE_PATH: LARGE}),
-        snapshot("model", "twice", C1, {"a": SMALL}), snapshot("model", "twice", C2, {"a": RAW_A})])
+        snapshot("model", "twice", C1, {"a": SMALL}), snapshot("model", "twice", C2, {"a": RAW_A}, "v1")])
 
     def volumes_and_index(self) -> tuple[list[bytes], dict[str, Any]]:
         """Lay the parts out as FORMAT.md says."""
@@ -118,10 +118,10 @@ def zstd_part(raw: bytes, volume: int) -> tuple[str, bytes, bytes, int]:
     return "zstd", raw, zstandard.ZstdCompressor(write_content_size=True).compress(raw), volume
 
 
-def snapshot(kind: str, repo: str, commit: str, files: dict[str, bytes]) -> dict[str, Any]:
+def snapshot(kind: str, repo: str, commit: str, files: dict[str, bytes], *refs: str) -> dict[str, Any]:
     """Return a snapshot of the index."""
-    return {"id": repo, "type": kind, "commit": commit, "refs": ["main", "refs/pr/1"], "agreed_by": [],
-            "told_by": "https://hub.example", "differed": [], "files": [
+    return {"id": repo, "type": kind, "commit": commit, "refs": refs or ("main", "refs/pr/1"),
+            "agreed_by": [], "told_by": "https://hub.example", "differed": [], "files": [
                 {"path": path, "size": len(content), "sha256": sha256(content),
                  "etag": hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()}
                 for path, content in sorted(files.items())]}
@@ -604,6 +604,17 @@ def test_refuses_a_target_that_is_too_small(tmp_path: Path, target: Path) -> Non
 
     assert_refused(restore(target, script=tmp_path / "b"), f"{count * len(zeros):,} bytes are needed", "are free")
     assert not target.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs ulimit")
+def test_leaves_nothing_of_a_file_that_cannot_be_written(made: Path, target: Path) -> None:
+    """When the system stops a write, the file is named and its beginning removed."""
+    command = f"ulimit -f 16; exec {shlex.join([sys.executable, '-I', str(made / 'restore.py'), str(target)])}"
+
+    result = subprocess.run(["sh", "-c", command], capture_output=True, encoding="utf-8")
+
+    assert_refused(result, f"org/name/{UNICODE_PATH}: ", "File too large")
+    assert_only_proven_files(target)
 
 
 def test_refuses_to_restore_into_a_bundle(made: Path) -> None:

@@ -265,7 +265,7 @@ def _nobody_has(wanted: Wanted, failures: dict[str, FetchError]) -> NoSourceErro
     hint = "run the same command again: what is whole is kept. Name another source with `--endpoint`"
     if any(isinstance(error, StatusError) and error.status in (401, 403) for error in failures.values()):
         hint = (
-            f"if {wanted.repo} is gated, accept its terms on {OFFICIAL_ENDPOINT}, then `hf auth login` or set HF_TOKEN: "
-            "the token goes there and nowhere else"
+            f"if {wanted.repo} is gated, accept its terms on {OFFICIAL_ENDPOINT}, then `hf auth login` or set "
+            "HF_TOKEN: the token goes there and nowhere else"
         )
     return NoSourceError(f"no source delivers {wanted}: {reasons or 'there is none'}", hint=hint)
