@@ -109,7 +109,7 @@ class Settings:
     """What the user wants."""
 
     folder: Path
-    """For files of any size."""
+    """For data that several contests share."""
 
     size: int
     """Bytes of the synthetic data."""
@@ -120,13 +120,16 @@ class Settings:
     runs: int
 
 
-Contest = Callable[[Settings], AbstractContextManager[Sequence[Competitor]]]
-"""Prepares data and servers, gives the competitors, and cleans up. Nothing is measured in it."""
+Contest = Callable[[Settings, Path], AbstractContextManager[Sequence[Competitor]]]
+"""Prepares data and servers, in an empty folder of its own, and gives the competitors. Nothing is measured in it."""
 
 
 def hold(name: str, contest: Contest, settings: Settings) -> list[Result]:
     """Let all competitors of a contest take turns, and return their medians."""
-    with contest(settings) as competitors:
+    folder = settings.folder / name
+    clear(folder)
+    folder.mkdir()
+    with contest(settings, folder) as competitors:
         costs: dict[str, list[Cost]] = {each.what: [] for each in competitors}
         sizes: dict[str, int | None] = {}
         for turn in range(settings.runs):
@@ -138,9 +141,8 @@ def hold(name: str, contest: Contest, settings: Settings) -> list[Result]:
                 costs[each.what].append(cost)
                 sizes[each.what] = None if each.output is None else size_of(each.output)
                 print(f"{name} {turn + 1}/{settings.runs}: {each.what}: {cost.wall:.2f} s", file=sys.stderr)
-        return [
-            Result(competitor=each, cost=Cost.median(costs[each.what]), size=sizes[each.what]) for each in competitors
-        ]
+    clear(folder)
+    return [Result(competitor=each, cost=Cost.median(costs[each.what]), size=sizes[each.what]) for each in competitors]
 
 
 def size_of(path: Path) -> int:

@@ -16,13 +16,13 @@ from benchmarks.site import REPO
 from bundler.manifest import EndpointUrl
 from tests.faulty_hub import FaultyHubServer, SharedLine, Slow
 
-LINES = {"shared": SharedLine, "each": Slow}
-"""What the rate holds for: all connections together, or each of them."""
-
 
 @contextmanager
 def serving(folder: Path, line: str, rate: int) -> Iterator[EndpointUrl]:
-    """Serve a folder as `REPO` over a line of `rate` bytes per second; give the endpoint."""
+    """Serve a folder as `REPO` and give the endpoint.
+
+    The line carries `rate` bytes per second: "shared" by all connections, or "each" of them.
+    """
     command = [sys.executable, "-m", "benchmarks.hub", str(folder), line, str(rate)]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="ascii"
@@ -39,7 +39,7 @@ def main() -> None:
     folder, line, rate = sys.argv[1:]
     with FaultyHubServer() as hub:
         hub.publish(REPO, {path.name: path for path in Path(folder).iterdir()})
-        hub.fail(LINES[line](rate=float(rate)))
+        hub.fail(SharedLine(rate=float(rate)) if line == "shared" else Slow(rate=float(rate)))
         print(hub.endpoint, flush=True)
         sys.stdin.read()
 

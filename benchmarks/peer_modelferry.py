@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from modelferry.pack import parse_chunk_size, write_bundle
-
 BUNDLE = "model__c0ffee0"
 """The folder that it writes, named after repository and commit."""
 
 
 def main() -> None:
     """Copy, split and hash the files of a folder, and verify the result, as `modelferry pack` does after it fetched."""
+    from modelferry.pack import parse_chunk_size, write_bundle
+
     folder, target = sys.argv[1:]
     source = {
         "type": "huggingface", "endpoint": "http://127.0.0.1:9", "repo_id": "bench/model", "repo_type": "model",

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.contest import clear
 from bundler.demo.hub import is_lfs
 from bundler.digest import Commit, hash_file
 from bundler.gateway.staging import Staging
@@ -78,11 +77,10 @@ class Site:
 
 
 def stage(place: Path, files: Mapping[str, Path]) -> Site:
-    """Make a site that has `files`, by their paths in the repository, fetched and locked.
+    """Make a site, where nothing is yet, that has `files`, by their paths in the repository, fetched and locked.
 
     They are linked, not copied: they must be on the same file system.
     """
-    clear(place)
     site = Site(place)
     site.write_manifest()
     (site.staging.root / "blobs").mkdir(parents=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -169,11 +170,13 @@ def read_bounded(path: Path, *, limit: int, failure: type[BundlerError]) -> byte
     content = bytearray()
     try:
         with path.open("rb", buffering=0) as stream:
+            size = os.fstat(stream.fileno()).st_size
             # Piece by piece: reading `limit` bytes at once would take as much memory from the start.
-            while piece := stream.read(_READ_SIZE):
+            while size <= limit and (piece := stream.read(_READ_SIZE)):
                 content += piece
-                if len(content) > limit:
-                    raise failure(f"{path} is larger than the {limit:,} bytes that such a file may have")
+                size = max(size, len(content))
     except OSError as error:
         raise FileSystemError(f"{path} cannot be read: {error.strerror}") from error
+    if size > limit:
+        raise failure(f"{path} is larger than the {limit:,} bytes that such a file may have")
     return bytes(content)

@@ -94,17 +94,13 @@ def test_killed_at_any_moment_it_goes_on(hub: FaultyHubServer, gateway: Gateway,
     """Killed again and again while it fetches and packs: the last run completes, and nothing whole is fetched twice."""
     chance = random.Random(2026)
     hub.fail(SharedLine(rate=6 * MIB))
-    volume = gateway.bundle / "gift-001.tar"
     again: Counter[str] = Counter()
 
-    for moment in range(8):
+    for _ in range(8):
         since, whole = len(hub.requests), staged(gateway)
         goal = sent(hub) + chance.randrange(TOTAL // 6)
         with running(*gateway.build_command(manifest)) as build:
-            if moment % 2 == 0 or len(whole) < len(WEIGHTS) - 1:
-                wait_until(lambda: sent(hub) >= goal or build.poll() is not None)
-            else:
-                wait_until(lambda: volume.exists() or build.poll() is not None)
+            wait_until(lambda: sent(hub) >= goal or build.poll() is not None)
             build.kill()
         if whole:
             paths = etags(gateway, manifest)
@@ -140,7 +136,7 @@ def test_killed_while_it_packs_it_packs_again(hub: FaultyHubServer, gateway: Gat
 def test_goes_on_after_aria2c_was_killed(hub: FaultyHubServer, gateway: Gateway, manifest: Path) -> None:
     """aria2c dies in the middle of a file, twice: nobody notices, and its bytes so far are used."""
     hub.fail(Slow(rate=MIB), host="cdn")
-    victims = []
+    victims: list[int] = []
 
     with running(*gateway.build_command(manifest, "--json")) as build:
         for goal in (1 * MIB, 3 * MIB):
@@ -257,7 +253,7 @@ def test_a_disk_that_fills_up_is_an_error_with_a_way_on(
         built = gateway.build(manifest)
 
         assert refused.returncode == FileSystemError.exit_code
-        assert "hint: free some space" in refused.stderr and "Traceback" not in refused.stderr
+        assert "free some space" in refused.stderr and "Traceback" not in refused.stderr
         assert_right(gateway, built)
 
 
@@ -274,7 +270,7 @@ def test_a_disk_that_fills_up_below_the_bundle_is_an_error_with_a_way_on(
         built = gateway.build(manifest)
 
         assert refused.returncode == FileSystemError.exit_code
-        assert "hint: free some space" in refused.stderr and "Traceback" not in refused.stderr
+        assert "free some space" in refused.stderr and "Traceback" not in refused.stderr
         assert_right(gateway, built)
 
 

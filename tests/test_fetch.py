@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from bundler.errors import Aria2Error, FileSystemError, NoSourceError, WrongBytesError
-from bundler.fsio import explain_os_errors
 from bundler.gateway.staging import Staging
 from bundler.lock import Lock
 from bundler.progress import Advanced, Event, Noted
@@ -288,6 +287,22 @@ def test_finishes_a_file_over_a_line_that_always_drops(
     assert fetched.contents == [content]
 
 
+@pytest.mark.parametrize("control", [b"", bytes(79), noise("control", 79)], ids=["empty", "zeros", "nonsense"])
+def test_starts_anew_where_a_full_disk_left_a_broken_control_file(
+    hub: FaultyHubServer, staging: Staging, control: bytes
+) -> None:
+    """aria2c fails for good at a control file that was cut: it does not stand in the way of later runs."""
+    lock = publish(hub, LARGE)
+    staging.partial.mkdir(parents=True)
+    part = staging.partial / f"{lock.repos[0].files[0].etag}.part"
+    part.write_bytes(LARGE[:MIB])
+    part.with_name(f"{part.name}.aria2").write_bytes(control)
+
+    fetched = fetch_all(lock, staging, endpoint(hub))
+
+    assert fetched.contents == [LARGE]
+
+
 @pytest.mark.parametrize("content", CONTENTS)
 def test_fetches_from_a_server_without_ranges(hub: FaultyHubServer, staging: Staging, content: bytes) -> None:
     """A server that always sends the whole file is slower, and good enough."""
@@ -439,7 +454,7 @@ def test_says_that_the_disk_is_full(hub: FaultyHubServer, tmp_path: Path, conten
         staging = Staging(disk / "staging")
         hub.fail(First(act=lambda: fill(disk)), path=NAME, host="cdn")
 
-        with pytest.raises(FileSystemError) as caught, explain_os_errors("fetching"):
+        with pytest.raises(FileSystemError) as caught:
             fetch_all(lock, staging, endpoint(hub))
 
         assert caught.value.exit_code == 62

@@ -606,6 +606,8 @@ def test_every_step_may_be_the_last_one(tmp_path: Path, old: Path) -> None:
         assert wrong_blobs(cache) == [], step
         seen = digests_below(Path(snapshot_download("org/name", cache_dir=cache, local_files_only=True)))
         assert seen in (digests(OLD), digests(NEW)), step
+        for snapshot in cache.glob("models--*/snapshots/*"):
+            assert digests_below(snapshot) in (digests(OLD), digests(NEW)), step
         install_bundle((new,), cache, workers=2)
         for name in ("org/name", "org/other"):
             found = snapshot_download(name, cache_dir=cache, local_files_only=True)

@@ -218,9 +218,12 @@ class _Tools(threading.local):
     def decompress(self, frame: memoryview, size: int) -> bytes:
         """Return exactly `size` bytes. Raises `FormatError` before memory for any other size is taken."""
         try:
-            declared = zstandard.get_frame_parameters(frame).content_size
-            if declared != size:
-                raise FormatError(f"has a zstd frame of {declared:,} bytes, where {size:,} belong")
+            declared = zstandard.get_frame_parameters(frame)
+            if declared.content_size != size:
+                raise FormatError(f"has a zstd frame of {declared.content_size:,} bytes, where {size:,} belong")
+            # libzstd does not look at its own limit where the content fits into the output.
+            if declared.window_size > _MAX_WINDOW_SIZE:
+                raise FormatError(f"has a zstd frame that wants a window of {declared.window_size:,} bytes")
             return self._decompressor.decompress(frame, max_output_size=size, allow_extra_data=False)
         except zstandard.ZstdError as error:
             raise FormatError(f"has a zstd frame that cannot be decoded: {error}") from error

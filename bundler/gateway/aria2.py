@@ -30,6 +30,7 @@ from loguru import logger
 
 from bundler.digest import parse_etag
 from bundler.errors import Aria2Error, Aria2MissingError
+from bundler.gateway.aria2_control import is_sound
 
 logger.disable("aria2p")
 
@@ -267,15 +268,17 @@ class Aria2Daemon:
     def add(self, downloads: Sequence[Download]) -> list[str]:
         """Queue `downloads` and return a gid for each; after an Aria2Error none of them is queued.
 
-        A partial file without its control file is deleted first: aria2 would call it complete, holes and all.
+        A partial file without its control file is deleted first: aria2 would call it complete, holes and all. So is
+        one with a control file that aria2 could not read.
         """
         names = [download.name for download in (*self._queued.values(), *downloads)]
         if len(set(names)) < len(names):
             raise ValueError("a file is queued twice at the same time")
-        for name in names[len(self._queued):]:
-            part, control = self._files(name)
-            if part.exists() != control.exists():
-                self.discard(name)
+        for download in downloads:
+            part, control = self._files(download.name)
+            whole = part.exists() and control.exists() and is_sound(control.read_bytes(), download.size)
+            if not whole:
+                self.discard(download.name)
         answers = self._ask([(aria2p.Client.ADD_METALINK, _metalink_call(one)) for one in downloads])
         gids: list[str] = [answer[0] for answer in answers if not isinstance(answer, Failure)]
         for answer in answers:

@@ -88,9 +88,10 @@ def build_bundle(
     with explain_os_errors("building the bundle"), options.staging.exclusively(lambda text: on_event(Noted(text))):
         if report := _standing(folder, lock, options):
             return report
-        _make_room(folder)
+        make_folders(folder)
         blobs = wanted_blobs(lock)
         _check_space(folder, blobs, options.staging)
+        _make_room(folder)
         return _fetch_and_pack(lock, blobs, folder, options, now=now, on_event=on_event)
 
 
@@ -118,9 +119,10 @@ def _standing(folder: Path, lock: Lock, options: BuildOptions) -> BuildReport | 
     except BundlerError:
         bundle = None
     if bundle and _answers(bundle.index, lock, options):
-        whole = all(why_cut(bundle.find(volume.name), volume) == "" for volume in bundle.index.volumes)
+        whole = all(bundle.find(name) for name, _ in bundle.sums)
+        whole = whole and all(why_cut(bundle.find(volume.name), volume) == "" for volume in bundle.index.volumes)
         report = BuildReport(folder=folder, identity=bundle.identity, index=bundle.index, by_source=(), fresh=False)
-        return report if whole and not bundle.absent_volumes() else None
+        return report if whole else None
     if not options.replace:
         raise BundleExistsError(
             f"{folder} holds another bundle, and it stays", hint="write elsewhere with `-o`, or say `--replace`"
@@ -143,16 +145,23 @@ def _without_pins(files: tuple[LockedFile, ...]) -> tuple[LockedFile, ...]:
 
 def _make_room(folder: Path) -> None:
     """Remove what an interrupted build left, or the bundle to be replaced: its commit point first."""
-    make_folders(folder)
     for name in (SUMS_NAME, SIGNATURE_NAME):
         (folder / name).unlink(missing_ok=True)
     sync_folder(folder)
-    for volume in folder.glob(f"{folder.name}-*.tar"):
+    for volume in _volumes(folder):
         volume.unlink()
 
 
+def _volumes(folder: Path) -> list[Path]:
+    return list(folder.glob(f"{folder.name}-*.tar"))
+
+
 def _check_space(folder: Path, blobs: tuple[Wanted, ...], staging: Staging) -> None:
-    """Staging needs what it lacks, the output at most what the files have; on one file system both at once."""
+    """Staging needs what it lacks, the output at most what the files have; on one file system both at once.
+
+    The volumes in `folder` will make room.
+    """
+    old = sum(path.stat().st_blocks * 512 for path in _volumes(folder))
     needs = [
         (staging.root, staging.lacks([wanted.file for wanted in blobs]), "fetching", "choose another `--staging`"),
         (folder, _output_bound(blobs), "the bundle", "choose another place with `-o`"),
@@ -161,7 +170,8 @@ def _check_space(folder: Path, blobs: tuple[Wanted, ...], staging: Staging) -> N
         both = needs[0][1] + needs[1][1]
         needs = [(folder, both, "fetching and packing", "choose another place with `-o` or `--staging`")]
     for place, needed, purpose, way_out in needs:
-        if needed > (free := free_bytes(place)):
+        free = free_bytes(place) + (old if place == folder else 0)
+        if needed > free:
             raise NotEnoughSpaceError(place, needed=needed, free=free, purpose=purpose, way_out=way_out)
 
 

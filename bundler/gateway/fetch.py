@@ -12,6 +12,7 @@ from pathlib import Path
 from bundler.digest import Digest, Etag, hash_file
 from bundler.errors import Aria2Error, BundlerError, FetchError, NoSourceError, WrongBytesError
 from bundler.format.split import ProvenBlob
+from bundler.fsio import explain_os_errors
 from bundler.gateway.aria2 import Download
 from bundler.gateway.downloader import DownloadFailedError, Downloader
 from bundler.gateway.sources import Source, Wanted
@@ -106,7 +107,7 @@ def _in_order(
     for wanted, result in zip(blobs, results):
         try:
             digest = result.result()
-        except BundlerError:
+        except FetchError:
             _finish_the_rest(results)
             raise
         if digest not in seen:
@@ -159,10 +160,11 @@ class _Fetch:
     def fetch(self, wanted: Wanted, on_event: OnEvent) -> Digest:
         """Return the SHA-256 of a blob that stands in staging, proven."""
         meter = Meter(Phase.FETCH, on_event)
-        digest = self.staging.adopt(wanted.file)
         source = ""
-        if digest is None:
-            digest, source = self._fetch_from_any(wanted, meter, on_event)
+        with explain_os_errors(f"fetching {wanted}"):
+            digest = self.staging.adopt(wanted.file)
+            if digest is None:
+                digest, source = self._fetch_from_any(wanted, meter, on_event)
         meter.at(wanted.file.size)
         self.record.note(wanted.file, digest, source)
         return digest

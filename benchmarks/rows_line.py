@@ -1,0 +1,80 @@
+"""Contests over a slow line, with a hub in a process of its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks import peers
+from benchmarks.contest import GB, MB, Aim, Competitor, Quantity, Settings, cleared
+from benchmarks.hub import serving
+from benchmarks.measure import prepare
+from benchmarks.rows_model import OURS, synthetic_shards
+from benchmarks.site import REPO, Site, bundler_command
+from benchmarks.weights import write_synthetic
+from bundler.lock import lock_path
+from bundler.manifest import EndpointUrl
+
+_SHARED_RATE = 60 * MB
+_RATE_OF_EACH = 2 << 20
+_ALONE = f"{OURS}'s fetch alone"
+_HF = "hf download"
+
+
+@contextmanager
+def fetch(settings: Settings, folder: Path) -> Iterator[Sequence[Competitor]]:
+    """Build while fetching, beside the fetch alone: packing should hide behind the line."""
+    shards = synthetic_shards(settings)
+    raw = sum(path.stat().st_size for path in shards)
+    data = f"{raw / GB:,.2g} GB in {len(shards)} files over {_SHARED_RATE / MB:,.0f} MB/s"
+    with serving(shards[0].parent, "shared", _SHARED_RATE) as endpoint:
+        site = _locked(folder, endpoint)
+        aim = Aim(quantity=Quantity.WALL, bound=1.15, beside=_ALONE)
+        yield [
+            Competitor(
+                what=f"{OURS} build", command=site.build(), data=data, raw=raw,
+                before=cleared(site.staging.root, site.out), output=site.out, aims=(aim,),
+            ),
+            Competitor(
+                what=_ALONE, command=_fetch_alone(site, endpoint), data=data, raw=raw,
+                before=cleared(site.staging.root),
+            ),
+        ]
+
+
+@contextmanager
+def line(settings: Settings, folder: Path) -> Iterator[Sequence[Competitor]]:
+    """Fetch one file over a line that limits each connection, as we do and as the hub's own client does."""
+    (folder / "model").mkdir(parents=True)
+    model = folder / "model" / "model.safetensors"
+    write_synthetic(model, settings.size // 10)
+    raw = model.stat().st_size
+    data = f"{raw / MB:,.2g} MB over {_RATE_OF_EACH >> 20} MiB/s for each connection"
+    with serving(model.parent, "each", _RATE_OF_EACH) as endpoint:
+        site = _locked(folder / "site", endpoint)
+        cache = folder / "cache"
+        aim = Aim(quantity=Quantity.WALL, bound=0.1, beside=_HF)
+        yield [
+            Competitor(
+                what=_ALONE, command=_fetch_alone(site, endpoint), data=data, raw=raw,
+                before=cleared(site.staging.root), aims=(aim,),
+            ),
+            Competitor(
+                what=_HF, command=peers.hf_download(REPO, cache), data=data, raw=raw, before=cleared(cache),
+                variables={"HF_ENDPOINT": endpoint, "HF_HOME": str(folder / "home")},
+            ),
+        ]
+
+
+def _locked(place: Path, endpoint: EndpointUrl) -> Site:
+    site = Site(place)
+    site.write_manifest(endpoint)
+    prepare(bundler_command("lock", site.manifest))
+    return site
+
+
+def _fetch_alone(site: Site, endpoint: EndpointUrl) -> list[str]:
+    lock = lock_path(site.manifest)
+    return [sys.executable, "-m", "benchmarks.fetch_alone", str(lock), str(site.staging.root), endpoint]
