@@ -44,8 +44,12 @@ _WORTH_IT = 0.99
 _WORTH_IT_SOMEWHERE = 0.9
 """A plane is coded as well if a single sample of it shrinks below this share."""
 
-_PLANES_WORTH_IT = 0.99
-"""Planes are taken only if they beat plain coding by this much: plain parts can be undone with stock tools."""
+_PLANES_WORTH_IT, _UNKNOWN_PLANES_WORTH_IT = 0.99, 0.95
+"""Planes are taken only if they beat plain coding by this much, more so where no header says that there are numbers:
+what is coded plainly can be undone with stock tools."""
+
+_LEAST_UNKNOWN = 4 << 10
+"""Bytes. In less than this, planes of unknown elements win by chance."""
 
 _WINDOW = 1 << 20
 """Bytes without a hint are looked at in such pieces: a file may hold a vocabulary, then numbers of several widths."""
@@ -172,12 +176,19 @@ def _best_way(content: Bytes, width: int) -> _Way:
         coded = sum(len(_tools().compress(sample.data, probe)) for sample in samples)
         if coded < size:
             best, size = way, coded
-    size *= _PLANES_WORTH_IT
-    for candidate in WIDTHS if width == 0 else [width] if width in WIDTHS else []:
+    size *= _PLANES_WORTH_IT if width else _UNKNOWN_PLANES_WORTH_IT
+    for candidate in _candidates(width, len(content)):
         coded = sum(_planes_size(sample, candidate) for sample in samples)
         if coded < size:
             best, size = _PLANES[candidate], coded
     return best
+
+
+def _candidates(width: int, length: int) -> tuple[int, ...]:
+    """Return the widths of elements to try."""
+    if width == 0:
+        return WIDTHS if length >= _LEAST_UNKNOWN else ()
+    return (width,) if width in WIDTHS else ()
 
 
 def _samples(content: Bytes, count: int, size: int) -> list[Bytes]:
