@@ -4,15 +4,44 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
+Bytes = bytes | memoryview
 T = TypeVar("T")
 R = TypeVar("R")
 
 MAX_IN_FLIGHT = 6
 """Pieces at once, whatever the number of workers: a piece is up to 16 MiB raw, and as much again coded."""
+
+_WORTH_A_SWITCH = 256 << 10
+"""Bytes. Less than this is done before another thread has woken up."""
+
+
+class Aside:
+    """One more thread, which works on bytes while its owner does something else with the same bytes."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1)
+
+    @contextmanager
+    def doing(self, work: Callable[[Bytes], object], content: Bytes) -> Iterator[None]:
+        """Have `work(content)` done while the body runs, and be over when it ends."""
+        if len(content) < _WORTH_A_SWITCH:
+            work(content)
+            yield
+            return
+        future = self._pool.submit(work, content)
+        try:
+            yield
+        finally:
+            future.result()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._pool.shutdown()
 
 
 class BufferPool:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bundler.digest import Digest
 from bundler.fsio import sync_file, sync_folder, write_all
+from bundler.pipeline import Aside
 
 BLOCK_SIZE = 512
 HEADER_SIZE = BLOCK_SIZE
@@ -72,6 +73,7 @@ class VolumeStream:
         self._path = path
         self._stream = path.open("wb", buffering=0)
         self._hash = hashlib.sha256()
+        self._aside = Aside()
         self._size = 0
 
     def room_for(self, size: int, limit: int) -> bool:
@@ -91,15 +93,16 @@ class VolumeStream:
         """End the tar, sync and close it."""
         self._write(bytes(END_SIZE))
         sync_file(self._stream)
-        self._stream.close()
+        self.abandon()
         sync_folder(self._path.parent)
         return WrittenVolume(path=self._path, size=self._size, sha256=Digest(self._hash.hexdigest()))
 
     def abandon(self) -> None:
         """Close without finishing; the file stays, and is no volume."""
         self._stream.close()
+        self._aside.close()
 
     def _write(self, content: bytes | memoryview) -> None:
-        self._hash.update(content)
+        with self._aside.doing(self._hash.update, content):
+            write_all(self._stream, content)
         self._size += len(content)
-        write_all(self._stream, content)
