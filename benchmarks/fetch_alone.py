@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from bundler.gateway.aria2 import find_aria2c
+from bundler.gateway.aria2c import find_aria2c
 from bundler.gateway.endpoint import Endpoint
 from bundler.gateway.fetch import FetchOptions, FetchRecord, fetching
 from bundler.gateway.sources import HubSource, wanted_blobs

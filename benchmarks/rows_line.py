@@ -28,7 +28,7 @@ def fetch(settings: Settings, folder: Path) -> Iterator[Sequence[Competitor]]:
     """Build while fetching, beside the fetch alone: packing should hide behind the line."""
     shards = synthetic_shards(settings)
     raw = sum(path.stat().st_size for path in shards)
-    data = f"{raw / GB:,.2g} GB in {len(shards)} files over {_SHARED_RATE / MB:,.0f} MB/s"
+    data = f"{raw / GB:,.3g} GB in {len(shards)} files over {_SHARED_RATE / MB:,.0f} MB/s"
     with serving(shards[0].parent, "shared", _SHARED_RATE) as endpoint:
         site = _locked(folder, endpoint)
         aim = Aim(quantity=Quantity.WALL, bound=1.15, beside=_ALONE)
@@ -51,7 +51,7 @@ def line(settings: Settings, folder: Path) -> Iterator[Sequence[Competitor]]:
     model = folder / "model" / "model.safetensors"
     write_synthetic(model, settings.size // 10)
     raw = model.stat().st_size
-    data = f"{raw / MB:,.2g} MB over {_RATE_OF_EACH >> 20} MiB/s for each connection"
+    data = f"{raw / MB:,.3g} MB over {_RATE_OF_EACH >> 20} MiB/s for each connection"
     with serving(model.parent, "each", _RATE_OF_EACH) as endpoint:
         site = _locked(folder / "site", endpoint)
         cache = folder / "cache"

@@ -81,6 +81,12 @@ class HubUnreachableError(HubError):
     exit_code = 24
 
 
+class DisagreementError(HubError):
+    """Fewer endpoints than were asked for say the same of a revision."""
+
+    exit_code = 25
+
+
 # 30: the line, and the sources of bytes
 
 
@@ -118,6 +124,12 @@ class MissingExtraError(FetchError):
     """A package that only the connected side needs is not installed."""
 
     exit_code = 35
+
+
+class ProxyError(FetchError):
+    """A proxy is set that cannot be used."""
+
+    exit_code = 36
 
 
 # 40: the medium
@@ -170,9 +182,11 @@ class NotEnoughSpaceError(BundlerError):
 
     exit_code = 61
 
-    def __init__(self, place: Path, *, needed: int, free: int, purpose: str, way_out: str) -> None:
-        super().__init__(f"{place} has {free:,} bytes free, {purpose} needs {needed:,}")
-        self.hint = f"free {needed - free:,} bytes there, or {way_out}"
+    def __init__(
+        self, place: Path, *, needed: int, free: int, purpose: str, way_out: str, unit: str = "bytes"
+    ) -> None:
+        super().__init__(f"{place} has {free:,} {unit} free, {purpose} needs {needed:,}")
+        self.hint = f"free {needed - free:,} {unit} there, or {way_out}"
         self.needed = needed
         self.free = free
 
@@ -183,6 +197,36 @@ class FileSystemError(BundlerError):
     exit_code = 62
 
 
+class OlderCommitError(BundlerError):
+    """The bundle would turn a ref back to a commit that it has left."""
+
+    exit_code = 65
+
+
+class ReceiptError(BundlerError):
+    """A receipt in the cache cannot be read, or is not a receipt."""
+
+    exit_code = 66
+
+
+class NotInstalledError(BundlerError):
+    """No receipt in the cache tells of what was named."""
+
+    exit_code = 67
+
+
+class DamagedCacheError(BundlerError):
+    """What was installed is not there any more, or not as it was."""
+
+    exit_code = 68
+
+
+class MovedRefError(BundlerError):
+    """All files are as they were installed, but a ref is not where the receipts left it."""
+
+    exit_code = 69
+
+
 # 70: the signer
 
 
@@ -190,6 +234,60 @@ class UnsignedError(BundlerError):
     """Nobody vouches for the bundle."""
 
     exit_code = 70
+
+
+class UnknownSignerError(BundlerError):
+    """The bundle is signed with a key that is not among the allowed signers."""
+
+    exit_code = 71
+
+
+class WrongNamespaceError(BundlerError):
+    """The key, or the signature itself, is for other purposes than bundles."""
+
+    exit_code = 72
+
+
+class ExpiredSignerError(BundlerError):
+    """The signer's key or certificate is outside of its time, by this machine's clock."""
+
+    exit_code = 73
+
+
+class RevokedSignerError(BundlerError):
+    """The signer's key was revoked."""
+
+    exit_code = 74
+
+
+class BadSignatureError(BundlerError):
+    """The signature is not one of this bundle."""
+
+    exit_code = 75
+
+
+class UncheckedSignatureError(BundlerError):
+    """There is a signature, and nobody here said whose signatures count."""
+
+    exit_code = 76
+
+
+class SshKeygenError(BundlerError):
+    """There is no usable `ssh-keygen` on this machine, or it cannot sign with the key."""
+
+    exit_code = 77
+
+
+class PolicyRefusalError(BundlerError):
+    """A policy on this machine asks more of a bundle than this one has."""
+
+    exit_code = 78
+
+
+class PolicyFileError(BundlerError):
+    """A policy, or a file that it names, cannot be understood; nothing is trusted then."""
+
+    exit_code = 79
 
 
 USAGE_EXIT_CODE = 2

@@ -87,18 +87,28 @@ class Fields:
             self.refuse(key, "is missing" if value is None else f"is not a whole number from 0 to {limit:,}")
         return value
 
+    def flag(self, key: str) -> bool:
+        """Return a field that is true or false; false if it is absent."""
+        value = self._values.get(key, False)
+        if not isinstance(value, bool):
+            self.refuse(key, "is neither true nor false")
+        return value
+
     def texts(self, key: str, make: Callable[[str], T]) -> tuple[T, ...]:
         """Return a list of texts, each valid for `make`; empty if the field is absent."""
-        values = self._list(key)
-        made = []
-        for position, value in enumerate(values):
-            try:
-                if not isinstance(value, str) or not _is_unicode(value):
-                    raise ValueError("not text")
-                made.append(make(value))
-            except ValueError as error:
-                self.refuse(f"{key}[{position}]", f"is not valid: {error}")
-        return tuple(made)
+        return tuple(self._valid(f"{key}[{position}]", value, make) for position, value in enumerate(self._list(key)))
+
+    def texts_or_objects(self, key: str, make: Callable[[str], T], build: Callable[[Fields], T]) -> tuple[T, ...]:
+        """Return a list like `texts`, in which an object may stand as well: what `build` makes of it."""
+        return tuple(
+            build(self._below(f"{key}[{position}]", value)) if isinstance(value, dict)
+            else self._valid(f"{key}[{position}]", value, make)
+            for position, value in enumerate(self._list(key))
+        )
+
+    def says(self, key: str) -> bool:
+        """Say whether a field is there and means something: not null, false, zero or empty."""
+        return bool(self._values.get(key))
 
     def inner(self, key: str) -> Fields:
         """Return a field that is an object."""
@@ -107,6 +117,14 @@ class Fields:
     def objects(self, key: str) -> list[Fields]:
         """Return a list of objects; empty if the field is absent."""
         return [self._below(f"{key}[{position}]", value) for position, value in enumerate(self._list(key))]
+
+    def _valid(self, place: str, value: object, make: Callable[[str], T]) -> T:
+        try:
+            if not isinstance(value, str) or not _is_unicode(value):
+                raise ValueError("not text")
+            return make(value)
+        except ValueError as error:
+            self.refuse(place, f"is not valid: {error}")
 
     def _list(self, key: str) -> list[object]:
         value = self._values.get(key, [])

@@ -10,18 +10,19 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from io import IOBase, RawIOBase
+from io import FileIO, IOBase, RawIOBase
 from pathlib import Path
 from typing import BinaryIO
 
+from bundler.access import PUBLIC, Access
 from bundler.errors import FileSystemError
 
-FILE_MODE = 0o644
-FOLDER_MODE = 0o755
 _SYNCS_AT_ONCE = 16
 
 
@@ -36,21 +37,25 @@ def sync_folder(folder: Path) -> None:
     sync_path(folder)
 
 
-def make_folders(folder: Path, *, mode: int = FOLDER_MODE) -> None:
-    """Create `folder` and what is missing above it with exactly `mode`, whatever the umask; durable."""
+def make_folders(folder: Path, *, access: Access = PUBLIC) -> None:
+    """Create `folder` and what is missing above it with exactly that access, whatever the umask; durable."""
     missing = []
     while not folder.is_dir():
         missing.append(folder)
         folder = folder.parent
     for path in reversed(missing):
         path.mkdir(exist_ok=True)
-        path.chmod(mode)
+        access.grant_folder(path)
         sync_folder(path.parent)
 
 
-def place(staged: Path, final: Path, *, mode: int = FILE_MODE) -> None:
+def place(staged: Path, final: Path, *, access: Access = PUBLIC) -> None:
     """Rename a synced file to its final name, durably. Both must be on one file system."""
-    staged.chmod(mode)
+    access.grant_file(staged)
+    _rename(staged, final)
+
+
+def _rename(staged: Path, final: Path) -> None:
     staged.replace(final)
     # The rename lives in the folder; unsynced, a power failure can undo it.
     sync_folder(final.parent)
@@ -63,19 +68,22 @@ def place_folder(staged: Path, final: Path) -> None:
 
 
 def place_link(staged: Path, final: Path) -> None:
-    """Rename a symbolic link to its final name, in place of a link or file there; durable once its folder is synced."""
+    """Rename a link of either kind to its final name, in place of what is there; durable once its folder is synced."""
     staged.replace(final)
 
 
-def place_all(staged: Sequence[tuple[Path, Path]], *, mode: int = FILE_MODE) -> None:
+def place_all(staged: Sequence[tuple[Path, Path]], *, access: Access = PUBLIC) -> None:
     """Sync many staged files, then rename each to its final name, durably; for (staged, final) on one file system.
 
     Much faster than one by one: the syncs overlap, and a folder is synced once.
     """
+    def settle(path: Path) -> None:
+        access.grant_file(path)
+        sync_path(path)
+
     with ThreadPoolExecutor(max_workers=_SYNCS_AT_ONCE) as pool:
-        list(pool.map(sync_path, [path for path, _ in staged]))
+        list(pool.map(settle, [path for path, _ in staged]))
     for path, final in staged:
-        path.chmod(mode)
         path.replace(final)
     for folder in {final.parent for _, final in staged}:
         sync_folder(folder)
@@ -91,7 +99,7 @@ def sync_path(path: Path) -> None:
 
 
 @contextmanager
-def atomic_write(final: Path, *, staging: Path, mode: int = FILE_MODE) -> Iterator[BinaryIO]:
+def atomic_write(final: Path, *, staging: Path, access: Access = PUBLIC) -> Iterator[BinaryIO]:
     """Replace `final` with what the body writes, or leave it untouched.
 
     `staging` is a folder on the same file system that no reader looks into. A reader sees the old file (or none)
@@ -100,12 +108,23 @@ def atomic_write(final: Path, *, staging: Path, mode: int = FILE_MODE) -> Iterat
     staged = staging / f"{uuid.uuid4().hex}.tmp"
     try:
         with staged.open("xb") as stream:
+            access.grant_file(staged)
             yield stream
             sync_file(stream)
-        place(staged, final, mode=mode)
+        _rename(staged, final)
     except BaseException:
         staged.unlink(missing_ok=True)
         raise
+
+
+def open_staged(path: Path) -> FileIO:
+    """Open a file of staging for reading and writing where it was left, or a new one. Follows no link."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    stream = FileIO(path, "r+", opener=lambda name, _: os.open(name, flags, 0o600))
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise FileSystemError(f"{path} is not a regular file", hint="remove it, and run the same command again")
+    return stream
 
 
 def read_exactly(stream: RawIOBase, buffer: memoryview) -> None:
@@ -125,12 +144,14 @@ def write_all(stream: RawIOBase, content: bytes | memoryview) -> None:
 
 
 @contextmanager
-def hold_lock(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
+def hold_lock(path: Path, on_wait: Callable[[str], None], *, access: Access = PUBLIC) -> Iterator[None]:
     """Hold a lock file against other processes, waiting while another one holds it.
 
     `on_wait` is told once who that is. The kernel lets go of the lock of a process that was killed.
     """
     with path.open("a+") as stream:
+        if os.fstat(stream.fileno()).st_uid == os.geteuid():
+            access.grant_file(path)
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -151,11 +172,24 @@ def write_synced(path: Path, content: bytes) -> None:
         sync_file(stream)
 
 
+def replace_file(final: Path, content: bytes) -> None:
+    """Write a small file whole or not at all, durably. A killed run leaves `.NAME.tmp`; the next one overwrites it."""
+    staged = final.with_name(f".{final.name}.tmp")
+    write_synced(staged, content)
+    place(staged, final)
+
+
 def free_bytes(place: Path) -> int:
     """Return the bytes that an ordinary user may still write on the file system of `place`, which need not exist."""
     while not place.exists():
         place = place.parent
     return shutil.disk_usage(place).free
+
+
+def free_names(place: Path) -> int:
+    """Return how many files may still be made on the file system of `place`; very many if it does not say."""
+    found = os.statvfs(place)
+    return found.f_favail if found.f_files else sys.maxsize
 
 
 @contextmanager

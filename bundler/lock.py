@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.digest import Commit, Digest, Etag, GitOid, XetHash, parse_etag
 from bundler.errors import LockError
-from bundler.fields import Fields, parse_json, read_bounded
+from bundler.fields import MAX_INTEGER, Fields, parse_json, read_bounded
 from bundler.fsio import atomic_write
 from bundler.manifest import EndpointUrl, Manifest, Request
 from bundler.names import BundleName, RefName, RepoId, RepoType, RelPath, refs_of
@@ -57,6 +58,8 @@ class LockedFile:
     """Where the hub told it."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.size <= MAX_INTEGER:
+            raise ValueError(f"`{self.path}` cannot have {self.size} bytes")
         if isinstance(self.etag, Digest) and self.sha256 != self.etag:
             raise ValueError(f"`{self.path}` has two different SHA-256")
 
@@ -71,6 +74,9 @@ class LockedRepo:
 
     files: tuple[LockedFile, ...]
     """Sorted by path."""
+
+    restricted: bool = False
+    """Whether the repository is gated or private, as whoever told its identity said."""
 
     @property
     def refs(self) -> tuple[RefName, ...]:
@@ -139,6 +145,7 @@ def _repo_lines(repo: LockedRepo, *, last: bool) -> list[str]:
         "told_by": repo.identity.told_by,
         "agreed_by": repo.identity.agreed_by,
         "differed": repo.identity.differed,
+        **({"restricted": True} if repo.restricted else {}),
     }
     files = [f"    {_json(file_values(file))}" for file in repo.files]
     return [
@@ -193,6 +200,7 @@ def _parse_repo(fields: Fields) -> LockedRepo:
         commit=fields.name("commit", Commit),
         identity=parse_identity(fields),
         files=parse_files(fields),
+        restricted=fields.flag("restricted"),
     )
 
 
@@ -208,21 +216,26 @@ def parse_identity(fields: Fields) -> Identity:
 def parse_files(fields: Fields) -> tuple[LockedFile, ...]:
     """Read the list `files` of a repository in a document; sorted by path, no path twice, none below another."""
     files = tuple(_parse_file(file) for file in fields.objects("files"))
-    check_paths(fields, [file.path for file in files])
+    paths = [file.path for file in files]
+    if paths != sorted(paths):
+        fields.refuse("files", "is not sorted by path")
+    if reason := why_no_folder(paths):
+        fields.refuse("files", reason)
     return files
 
 
-def check_paths(fields: Fields, paths: list[RelPath]) -> None:
-    """Refuse a list of files that is not sorted, or that could not stand in one folder."""
+def why_no_folder(paths: Sequence[RelPath]) -> str:
+    """Return why files at `paths`, which are sorted, could not stand in one folder; empty if they could."""
     known = set(paths)
     for before, path in zip(paths, paths[1:]):
-        if before >= path:
-            fields.refuse("files", f"is not sorted by path, or holds `{path}` twice")
+        if before == path:
+            return f"holds `{path}` twice"
     for path in paths:
         steps = path.parts
         for depth in range(1, len(steps)):
             if "/".join(steps[:depth]) in known:
-                fields.refuse("files", f"holds `{path}`, and its folder as a file")
+                return f"holds `{path}`, and its folder as a file"
+    return ""
 
 
 def _parse_file(fields: Fields) -> LockedFile:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -31,6 +33,62 @@ class EndpointUrl(str):
         return super().__new__(cls, text.rstrip("/"))
 
 
+class EndpointKind(StrEnum):
+    """The API that an endpoint speaks."""
+
+    HUB = "hub"
+    MODELSCOPE = "modelscope"
+
+
+class TokenFrom(str):
+    """Where a token is found: `user` (where Hugging Face's own programs look), `none`, `env:NAME` or `file:PATH`."""
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> TokenFrom:
+        if not re.fullmatch(r"user|none|env:[A-Za-z_][A-Za-z0-9_]*|file:[^\x00-\x1f\x7f]+", text):
+            # Not quoted: it may be the token itself.
+            raise ValueError('it is one of "user", "none", "env:NAME" and "file:PATH", and never the token itself')
+        return super().__new__(cls, text)
+
+
+class ProxyRule(str):
+    """The proxy of an endpoint: `http://host:port`, or `none`."""
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> ProxyRule:
+        if text != "none" and not EndpointUrl(text).startswith("http://"):
+            raise ValueError('it is "none", or a proxy such as http://proxy.example:3128')
+        return super().__new__(cls, text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointEntry:
+    """An endpoint as a manifest names it."""
+
+    url: EndpointUrl
+
+    kind: EndpointKind = EndpointKind.HUB
+
+    token: TokenFrom | None = None
+    """None: the user's for the official hub, none for any other."""
+
+    ca: str | None = None
+    """File with certificates of an own authority, from the manifest's folder."""
+
+    proxy: ProxyRule | None = None
+    """None: as the variables of the environment say."""
+
+    @property
+    def token_from(self) -> TokenFrom:
+        """Where its token is found."""
+        return self.token or TokenFrom("user" if self.url == OFFICIAL_ENDPOINT else "none")
+
+
+DEFAULT_ENDPOINTS = (EndpointEntry(url=EndpointUrl(OFFICIAL_ENDPOINT)),)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One `[[repo]]` of a manifest: a repository, where in its history, and which of its files."""
@@ -46,6 +104,9 @@ class Request:
     exclude: tuple[str, ...] = ()
     """Patterns of files to leave. The hub's `ignore_patterns`."""
 
+    modelscope: RepoId | None = field(default=None, compare=False)
+    """The same repository on ModelScope. Like endpoints, it only carries: no lock knows of it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
@@ -53,21 +114,19 @@ class Manifest:
 
     name: BundleName
 
-    endpoints: tuple[EndpointUrl, ...]
+    endpoints: tuple[EndpointEntry, ...]
     """Where to ask, in order."""
 
     requests: tuple[Request, ...]
 
     def __post_init__(self) -> None:
+        if len({entry.url for entry in self.endpoints}) != len(self.endpoints):
+            raise ValueError("an endpoint stands in it twice")
         seen = set()
         for request in self.requests:
             if (request.repo, request.revision) in seen:
                 raise ValueError(f"`{request.repo}` at `{request.revision}` stands in it twice")
             seen.add((request.repo, request.revision))
-
-    def at(self, endpoints: tuple[EndpointUrl, ...]) -> Manifest:
-        """Return the manifest with other endpoints, itself if there are none."""
-        return replace(self, endpoints=endpoints) if endpoints else self
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -87,19 +146,33 @@ def parse_manifest(text: bytes, *, document: str = "the manifest") -> Manifest:
     requests = tuple(_request(repo) for repo in fields.objects("repo"))
     if not requests:
         fields.refuse("repo", "is missing: name at least one `[[repo]]`")
-    endpoints = fields.texts("endpoints", EndpointUrl) or (EndpointUrl(OFFICIAL_ENDPOINT),)
+    endpoints = fields.texts_or_objects("endpoints", lambda text: EndpointEntry(url=EndpointUrl(text)), _endpoint)
     try:
-        return Manifest(name=fields.name("name", BundleName), endpoints=endpoints, requests=requests)
+        return Manifest(
+            name=fields.name("name", BundleName), endpoints=endpoints or DEFAULT_ENDPOINTS, requests=requests
+        )
     except ValueError as error:
         raise ManifestError(f"{document}: {error}") from error
 
 
+def _endpoint(fields: Fields) -> EndpointEntry:
+    fields.only("url", "kind", "token", "ca", "proxy")
+    return EndpointEntry(
+        url=fields.name("url", EndpointUrl),
+        kind=fields.optional("kind", EndpointKind) or EndpointKind.HUB,
+        token=fields.optional("token", TokenFrom),
+        ca=fields.optional("ca", str),
+        proxy=fields.optional("proxy", ProxyRule),
+    )
+
+
 def _request(fields: Fields) -> Request:
-    fields.only("id", "type", "revision", "include", "exclude")
+    fields.only("id", "type", "revision", "include", "exclude", "modelscope")
     repo_type = fields.optional("type", RepoType) or RepoType.MODEL
     return Request(
         repo=fields.name("id", lambda name: RepoId(repo_type, name)),
         revision=fields.optional("revision", RefName) or RefName("main"),
         include=fields.texts("include", str),
         exclude=fields.texts("exclude", str),
+        modelscope=fields.optional("modelscope", lambda name: RepoId(repo_type, name)),
     )

@@ -48,6 +48,23 @@ class RepoId:
         if too_long or bad or not _REPO_NAME.match(self.name):
             raise ValueError(f"{self.name[:120]!r} is not a repository id such as `org/name`")
 
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what `str` gives: `org/name`, `datasets/org/name`, `spaces/org/name`."""
+        for repo_type in (RepoType.DATASET, RepoType.SPACE):
+            if text.startswith(f"{repo_type.plural}/"):
+                return cls(repo_type, text.removeprefix(f"{repo_type.plural}/"))
+        return cls(RepoType.MODEL, text)
+
+    @classmethod
+    def of_cache_folder(cls, folder: str) -> Self:
+        """Read the name of a repository's folder in the Hugging Face cache. Raises ValueError if it is another."""
+        kind, *steps = folder.split("--")
+        for repo_type in RepoType:
+            if kind == repo_type.plural:
+                return cls(repo_type, "/".join(steps))
+        raise ValueError(f"{folder[:120]!r} is not the folder of a repository")
+
     def __str__(self) -> str:
         return self.name if self.type is RepoType.MODEL else f"{self.type.plural}/{self.name}"
 

@@ -16,9 +16,11 @@ from pathlib import Path
 import bundler
 from bundler.demo.hub import IsLfs, is_lfs
 from bundler.digest import BlobHasher, Commit, Digest, GitOid
+from bundler.format.blobs import BlobReader, Wanted
 from bundler.format.codec import LIBZSTD_VERSION
-from bundler.format.index import Index, Snapshot
-from bundler.format.reader import open_bundle
+from bundler.format.index import Blob, Index, Snapshot
+from bundler.format.problem import Problem
+from bundler.format.reader import Bundle, open_bundle
 from bundler.format.split import ProvenBlob
 from bundler.format.volume import DEFAULT_VOLUME_SIZE
 from bundler.format.writer import pack_blobs, seal_bundle
@@ -109,6 +111,21 @@ def _proven(folder: Path, digest: Digest, content: bytes) -> ProvenBlob:
     path = folder / digest
     path.write_bytes(content)
     return ProvenBlob(path=path, sha256=digest, size=len(content))
+
+
+def read_blobs(bundle: Bundle, blobs: Sequence[Blob] | None = None) -> dict[Digest, bytes]:
+    """Read blobs by the real reader, all unless some are given; the first damage is raised."""
+    wanted = [Wanted(blob, blob.extents) for blob in (bundle.index.blobs if blobs is None else blobs)]
+    read = {}
+    with BlobReader(bundle, workers=2) as reader:
+        for blob, chunks in reader.read(wanted):
+            content = bytearray()
+            for chunk in chunks:
+                if isinstance(chunk, Problem):
+                    raise chunk.error()
+                content += chunk
+            read[blob.sha256] = bytes(content)
+    return read
 
 
 def break_file(bundle: Path, path: str) -> str:

@@ -23,6 +23,17 @@ os.environ |= {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let whoever has the time kill more often than CI does."""
+    parser.addoption("--kills", type=int, default=200, help="how often the kill test kills an install")
+
+
+@pytest.fixture
+def kills(request: pytest.FixtureRequest) -> int:
+    """How often to kill."""
+    return int(request.config.getoption("--kills"))
+
+
 @pytest.fixture
 def hub() -> Iterator[FaultyHubServer]:
     """A running hub with nothing in it: `publish` into it, give `endpoint` to clients, `fail` on demand."""

@@ -68,7 +68,8 @@ class _Altered:
         return self.alter(self.whole.chunks(start, stop), start)
 
 
-def _altered(response: Response, alter: Alter) -> Response:
+def altered(response: Response, alter: Alter) -> Response:
+    """Return an answer whose bytes are spoiled on their way out."""
     return replace(response, content=_Altered(whole=response.content, alter=alter))
 
 
@@ -135,7 +136,7 @@ class Corrupt(_Delivery):
     """Offset in the file. A range without it stays as it is (and counts)."""
 
     def spoil(self, request: Request, response: Response, pause: Pause) -> Response:
-        return _altered(response, self._alter)
+        return altered(response, self._alter)
 
     def _alter(self, chunks: Iterator[bytes], start: int) -> Iterator[bytes]:
         for chunk in chunks:
@@ -154,7 +155,7 @@ class Cut(_Delivery):
     """Bytes of this answer's body that still go out."""
 
     def spoil(self, request: Request, response: Response, pause: Pause) -> Response:
-        return _altered(response, self._alter)
+        return altered(response, self._alter)
 
     def _alter(self, chunks: Iterator[bytes], start: int) -> Iterator[bytes]:
         return _first(chunks, self.after)
@@ -180,7 +181,7 @@ class Hang:
             yield from _first(chunks, after)
             pause(3600)
 
-        return _altered(response, alter)
+        return altered(response, alter)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +264,7 @@ def _through(response: Response, line: _Line, rate: float, pause: Pause) -> Resp
                 pause(line.book(len(piece)))
                 yield piece
 
-    return _altered(response, alter)
+    return altered(response, alter)
 
 
 def _first(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:

@@ -15,16 +15,17 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from bundler.demo.messages import Request, Response
-from bundler.gateway.aria2 import find_aria2c
+from bundler.gateway.aria2c import find_aria2c
 from bundler.gateway.endpoint import Endpoint
 from bundler.gateway.fetch import FetchOptions, FetchRecord, fetching
+from bundler.gateway.local import Store
 from bundler.gateway.resolve import resolve_manifest
 from bundler.gateway.sources import HubSource, wanted_blobs
 from bundler.gateway.staging import Staging
 from bundler.lock import Lock
 from bundler.manifest import EndpointUrl, read_manifest
 from bundler.progress import OnEvent, ignore
-from tests.bundle_command import Result, bundle, bundle_command
+from tests.bundle_command import Result, bundle, bundle_command, environment
 from tests.faulty_hub import FaultyHubServer, Pause
 from tests.manifests import write_manifest
 
@@ -46,11 +47,11 @@ def endpoint(hub: FaultyHubServer, *, token: str | None = None) -> Endpoint:
     return Endpoint(url=EndpointUrl(hub.endpoint), token=token)
 
 
-def lock_of(*repos: Repo, endpoints: tuple[Endpoint, ...]) -> Lock:
-    """Lock a manifest that asks for `repos`."""
+def lock_of(*repos: Repo, endpoints: tuple[Endpoint, ...], keep: Lock | None = None) -> Lock:
+    """Lock a manifest that asks for `repos`; the pins of `keep` hold."""
     with TemporaryDirectory() as folder:
         path = write_manifest(Path(folder, "gift.toml"), *repos, endpoints=[each.url for each in endpoints])
-        return resolve_manifest(read_manifest(path), endpoints)
+        return resolve_manifest(read_manifest(path), endpoints, keep=keep)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,15 +65,20 @@ class Fetched:
 
 
 def fetch_all(
-    lock: Lock, staging: Staging, *endpoints: Endpoint, aria2c: Path | None = None, on_event: OnEvent = ignore
+    lock: Lock, staging: Staging, *endpoints: Endpoint, aria2c: Path | None = None, patience: float = 4,
+    stall_seconds: float = 10, stores: tuple[Store, ...] = (), on_event: OnEvent = ignore,
 ) -> Fetched:
     """Fetch all of a lock, files of 1 MiB and more by aria2c, and read what was proven."""
     record = FetchRecord()
-    options = FetchOptions(aria2c=aria2c or find_aria2c(), jobs=2, connections=4, aria2_from=MIB)
+    options = FetchOptions(
+        aria2c=aria2c or find_aria2c(), jobs=2, connections=4, aria2_from=MIB,
+        patience=patience, stall_seconds=stall_seconds)
     sources = tuple(HubSource(each) for each in endpoints)
     with (
         staging.exclusively(lambda text: None),
-        fetching(wanted_blobs(lock), sources, staging, options, record=record, on_event=on_event) as proven,
+        fetching(
+            wanted_blobs(lock), sources, staging, options, record=record, stores=stores, on_event=on_event
+        ) as proven,
     ):
         contents = [blob.path.read_bytes() for blob in proven]
     return Fetched(contents=contents, record=record)
@@ -113,11 +119,36 @@ class Gateway:
         return bundle(*self.build_command(manifest, *more))
 
 
+def assert_right(gateway: Gateway, built: Result) -> None:
+    """Look at the bundle as somebody does who trusts neither it nor the build."""
+    assert built.returncode == 0, built.stderr
+    assert "Traceback" not in built.stderr
+    verified = bundle("verify", gateway.bundle, "--allow-unsigned")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    sums = subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=gateway.bundle, capture_output=True)
+    assert sums.returncode == 0, sums.stdout
+
+
+def processes(name: str, folder: Path) -> list[int]:
+    """Return the ids of the processes of a name whose command line names a folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:  # it has just ended
+            continue
+        if Path(os.fsdecode(words[0])).name == name and any(os.fsencode(folder) in word for word in words):
+            found.append(int(entry.name))
+    return found
+
+
 @contextmanager
 def running(*arguments: object) -> Iterator[subprocess.Popen[str]]:
     """Start `bundle ARGUMENTS...`; it does not outlive the body."""
     command = bundle_command(*arguments)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as process:
+    with subprocess.Popen(
+        command, env=environment({}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+    ) as process:
         try:
             yield process
         finally:

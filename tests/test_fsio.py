@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from bundler.access import Access
 from bundler.errors import FileSystemError
 from bundler.fsio import (
     atomic_write, explain_os_errors, free_bytes, hold_lock, make_folders, place, place_all, place_folder, place_link,
@@ -128,8 +129,8 @@ def test_a_mode_can_be_asked_for(tmp_path: Path, staging: Path, umask: int) -> N
     """Private files stay private, whatever the umask."""
     (staging / "x").write_bytes(b"x")
 
-    place(staging / "x", tmp_path / "x", mode=0o600)
-    make_folders(tmp_path / "private" / "inner", mode=0o700)
+    place(staging / "x", tmp_path / "x", access=Access.of_folders(0o700))
+    make_folders(tmp_path / "private" / "inner", access=Access.of_folders(0o700))
 
     assert mode(tmp_path / "x") == 0o600
     assert mode(tmp_path / "private") == mode(tmp_path / "private" / "inner") == 0o700

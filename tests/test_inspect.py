@@ -8,7 +8,9 @@ import pytest
 
 from bundler.errors import DamagedBundleError, IncompleteBundleError
 from bundler.format.inspect import inspect_bundle
+from bundler.format.verdict import Outcome
 from tests.bundles import Repo, flip_bit, make_bundle
+from tests.signers import make_key, sign
 
 MODEL = {
     "config.json": b"{}", "model.safetensors": b"weights", "modeling_x.py": b"import os", "old/pytorch_model.bin": b"p",
@@ -52,13 +54,14 @@ def test_needs_no_volume(speech: Path) -> None:
     assert [volume.name for volume in summary.bundle.absent_volumes()] == ["speech-001.tar"]
 
 
-def test_says_whether_a_signature_lies_there(speech: Path) -> None:
-    """That one is there, not that it is right."""
-    before = inspect_bundle((speech,)).bundle.signed
-    (speech / "SHA256SUMS.sig").write_text("anything")
-    after = inspect_bundle((speech,)).bundle.signed
+def test_says_whether_somebody_signed_it(speech: Path, tmp_path: Path) -> None:
+    """With which key, though nobody said whose signatures count."""
+    before = inspect_bundle((speech,)).bundle.verdict
+    sign(speech, make_key(tmp_path, "key"))
+    after = inspect_bundle((speech,)).bundle.verdict
 
-    assert (before, after) == (False, True)
+    assert (before.outcome, after.outcome) == (Outcome.UNSIGNED, Outcome.NOT_CHECKED)
+    assert before.key == "" and after.key.startswith("ED25519 key SHA256:")
 
 
 def test_a_wrong_index_is_not_summed_up(speech: Path, tmp_path: Path) -> None:

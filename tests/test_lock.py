@@ -15,7 +15,7 @@ from bundler.errors import FileSystemError, LockError
 from bundler.lock import (
     Identity, Lock, LockedFile, LockedRepo, lock_path, lock_text, parse_lock, read_lock, write_lock
 )
-from bundler.manifest import EndpointUrl, Manifest, Request
+from bundler.manifest import EndpointEntry, EndpointUrl, Manifest, Request
 from bundler.names import BundleName, RefName, RelPath, RepoId, RepoType
 from tests.documents import Change, Document, at, put, remove
 
@@ -51,7 +51,8 @@ def document() -> Document:
 
 
 paths = st.lists(
-    st.text(st.characters(codec="utf-8", exclude_categories=["Cc"], exclude_characters="\\/:."), min_size=1, max_size=8),
+    st.text(
+        st.characters(codec="utf-8", exclude_categories=["Cc"], exclude_characters="\\/:."), min_size=1, max_size=8),
     min_size=1, max_size=3,
 ).map("/".join)
 etags: st.SearchStrategy[Etag] = st.sampled_from([SHA256, OID])
@@ -161,7 +162,7 @@ BREACHES: dict[str, tuple[Change, str]] = {
     "a pointer of another kind": (put("0" * 64, *FIRST, "files", 1, "pointer"), "`repos[0].files[1].pointer` is not"),
     "a Xet hash of another length": (put("0" * 40, *FIRST, "files", 1, "xet_hash"), "`repos[0].files[1].xet_hash` is"),
     "files out of order": (put("z", *FIRST, "files", 0, "path"), "is not sorted by path"),
-    "a path twice": (put("model.safetensors", *FIRST, "files", 0, "path"), "is not sorted by path"),
+    "a path twice": (put("model.safetensors", *FIRST, "files", 0, "path"), "holds `model.safetensors` twice"),
     "a file as a folder": (put("model.safetensors/x", *FIRST, "files", 2, "path"), "and its folder as a file"),
     "a repository twice": (put("org/b", *FIRST, "id"), "`repos` holds a repository at the same revision twice"),
     "a pattern that is no text": (put([1], *FIRST, "include"), "`repos[0].include[0]` is not valid"),
@@ -207,7 +208,7 @@ def test_any_bytes_are_a_lock_or_refused(text: bytes) -> None:
 ])
 def test_says_why_a_lock_does_not_fit_its_manifest(requests: tuple[Request, ...], reason: str) -> None:
     """Whoever reads it knows what was changed."""
-    manifest = Manifest(name=BundleName("speech"), endpoints=(MIRROR,), requests=requests)
+    manifest = Manifest(name=BundleName("speech"), endpoints=(EndpointEntry(url=MIRROR),), requests=requests)
 
     assert lock(request()).why_stale(manifest) == reason
 
@@ -215,13 +216,13 @@ def test_says_why_a_lock_does_not_fit_its_manifest(requests: tuple[Request, ...]
 def test_a_lock_may_hold_neither_more_nor_another_order_nor_another_name() -> None:
     """The lock is of this very manifest; the endpoints only carry."""
     both = (request(), request("org/b"))
-    manifest = Manifest(name=BundleName("speech"), endpoints=(HUB,), requests=both)
+    manifest = Manifest(name=BundleName("speech"), endpoints=(EndpointEntry(url=HUB),), requests=both)
 
     assert lock(*both, request("org/c")).why_stale(manifest) == (
         "it holds `org/c` at `main`, which the manifest does not ask for"
     )
     assert lock(*reversed(both)).why_stale(manifest) == "the manifest lists the repositories in another order"
-    other = Manifest(name=BundleName("other"), endpoints=(HUB,), requests=both)
+    other = Manifest(name=BundleName("other"), endpoints=(EndpointEntry(url=HUB),), requests=both)
     assert lock(*both).why_stale(other) == "it is named `speech`, the manifest `other`"
 
 

@@ -65,8 +65,18 @@ def test_a_path_never_leaves_its_folder(text: str) -> None:
     (RepoType.SPACE, "org/" + "x" * 96, "spaces--org--" + "x" * 96),
 ])
 def test_a_repository_has_its_folder_in_the_cache(kind: RepoType, name: str, folder: str) -> None:
-    """The id as callers pass it, case and all, gives the folder that huggingface_hub looks in."""
+    """The id as callers pass it, case and all, gives the folder that huggingface_hub looks in, and back."""
     assert RepoId(kind, name).cache_folder == folder
+    assert RepoId.of_cache_folder(folder) == RepoId(kind, name)
+
+
+@pytest.mark.parametrize("folder", [
+    "models", "models--", "models--a--b--c", "blobs--a", "model--a", ".locks", "version.txt", "models--..--b", "",
+])
+def test_other_folders_are_no_repositories(folder: str) -> None:
+    """What else stands in a cache is told from repositories by its name."""
+    with pytest.raises(ValueError):
+        RepoId.of_cache_folder(folder)
 
 
 @pytest.mark.parametrize("name", [
@@ -99,6 +109,13 @@ def test_a_repository_is_called_with_its_type() -> None:
     assert str(RepoId(RepoType.MODEL, "org/a")) == "org/a"
     assert str(RepoId(RepoType.DATASET, "org/a")) == "datasets/org/a"
     assert RepoId(RepoType.MODEL, "org/a") != RepoId(RepoType.DATASET, "org/a")
+
+
+@pytest.mark.parametrize("kind", RepoType)
+@pytest.mark.parametrize("name", ["org/name", "gpt2"])
+def test_reads_a_repository_as_it_is_called(kind: RepoType, name: str) -> None:
+    """What users read they may write: `org/name`, `datasets/org/name`."""
+    assert RepoId.parse(str(RepoId(kind, name))) == RepoId(kind, name)
 
 
 @pytest.mark.parametrize("text", [

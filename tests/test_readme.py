@@ -36,17 +36,18 @@ def run(script: str, folder: Path, **variables: str) -> str:
 
 
 def test_the_journey_runs_as_written(hub: FaultyHubServer, tmp_path: Path) -> None:
-    """The commands of gateway and server, in their order, end in a cache that holds the model."""
+    """The commands of gateway and server, in their order, end in a cache that holds the model, vouched for."""
     shutil.copytree(ROOT / "manifests", tmp_path / "manifests")
     (tmp_path / "usb").mkdir()
     hub.publish(MINILM, {"model.safetensors": os.urandom(3000), "config.json": b"{}", "onnx/model.onnx": b"left out"})
 
-    printed = run(blocks("journey"), tmp_path, HF_ENDPOINT=hub.endpoint)
+    printed = run(f"{blocks('journey')}\n{blocks('signatures')}", tmp_path, HF_ENDPOINT=hub.endpoint)
 
     folder = tmp_path / "home/.cache/huggingface/hub/models--sentence-transformers--all-MiniLM-L6-v2"
     snapshot = folder / "snapshots" / (folder / "refs/main").read_text()
     assert sorted(path.name for path in snapshot.iterdir()) == ["config.json", "model.safetensors"]
     assert "export HF_HUB_OFFLINE=1" in printed
+    assert "NOT SIGNED" in printed and printed.count("signed by models@example.com, ED25519") == 2
 
 
 def test_the_manifest_shown_is_the_one_in_the_folder() -> None:

@@ -17,13 +17,15 @@ from bundler.errors import (
     BundlerError, DamagedBundleError, FormatError, IncompleteBundleError, UnsignedError
 )
 from bundler.format.reader import open_bundle
-from bundler.format.verify import Kind, VerifyReport, verify_bundle
+from bundler.format.problem import Kind
+from bundler.format.verify import VerifyReport, verify_bundle
 from bundler.format.volume import MIN_VOLUME_SIZE
 from bundler.progress import Advanced, Event, Started
 from tests.bundle_command import bundle
 from tests.bundles import Repo, flip_bit, make_bundle, noise
 from tests.documents import put
 from tests.sealing import HandPart, hand_made, reseal, sha256
+from tests.signers import make_key, sign
 
 FILES = {"config.json": b'{"a": 1}', "empty.txt": b"", "model.bin": noise("model", 2 << 20), "notes.txt": b"a\n" * 9000}
 TEXT = b"some text that compresses, " * 100
@@ -222,7 +224,7 @@ def test_a_file_that_is_not_of_the_bundle_is_named_and_not_opened(speech: Path) 
     (speech / "folder").mkdir()
     (speech / "link").symlink_to("nowhere")
     (speech / "speech-002.tar").write_bytes(b"")
-    (speech / "SHA256SUMS.sig").write_bytes(b"")
+    sign(speech, make_key(speech.parent, "key"))
 
     report = verified(speech)
 

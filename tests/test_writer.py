@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from bundler.digest import Digest
 from bundler.errors import FileSystemError
 from bundler.format.index import MAX_PART_SIZE, Index, index_text, parse_index
-from bundler.format.reader import BlobReader, open_bundle
+from bundler.format.reader import open_bundle
 from bundler.format.split import SHARED_BLOB, ProvenBlob, cut
 from bundler.format.volume import DEFAULT_VOLUME_SIZE, MIN_VOLUME_SIZE
 from bundler.format.writer import Packed, pack_blobs, seal_bundle
 from bundler.names import BundleName
-from tests.bundles import noise
+from tests.bundles import noise, read_blobs
 
 NAME = BundleName("speech")
 TEXT = b"".join(b"line %d of something that compresses well\n" % number for number in range(30_000))
@@ -38,7 +38,9 @@ def proven(folder: Path, contents: Sequence[bytes]) -> list[ProvenBlob]:
     return blobs
 
 
-def pack(folder: Path, contents: Sequence[bytes], *, volume_size: int = DEFAULT_VOLUME_SIZE, workers: int = 2) -> Packed:
+def pack(
+    folder: Path, contents: Sequence[bytes], *, volume_size: int = DEFAULT_VOLUME_SIZE, workers: int = 2
+) -> Packed:
     """Pack blobs into `folder`."""
     folder.mkdir(exist_ok=True)
     blobs = proven(folder.with_name(folder.name + "-blobs"), contents)
@@ -54,15 +56,7 @@ def sealed(folder: Path, packed: Packed) -> Digest:
 
 def unpacked(folder: Path) -> list[bytes]:
     """Return the blobs of a bundle, by the real reader."""
-    bundle = open_bundle((folder,))
-    contents = []
-    with BlobReader(bundle, workers=2) as reader:
-        for _, chunks in reader.read(bundle.index.blobs):
-            content = bytearray()
-            for chunk in chunks:
-                content += chunk
-            contents.append(bytes(content))
-    return contents
+    return list(read_blobs(open_bundle((folder,))).values())
 
 
 def members(folder: Path) -> list[tuple[str, str]]:
@@ -73,7 +67,7 @@ def members(folder: Path) -> list[tuple[str, str]]:
             for member in tar:
                 stream = tar.extractfile(member)
                 assert stream is not None
-                found.append((member.name, hashlib.file_digest(stream, "sha256").hexdigest()))
+                found.append((member.name, hashlib.sha256(stream.read()).hexdigest()))
     return found
 
 

@@ -4,6 +4,7 @@ into exit codes.
 
 from __future__ import annotations
 
+import os
 import sys
 from io import TextIOWrapper
 
@@ -14,8 +15,10 @@ from bundler.errors import INTERRUPTED_EXIT_CODE, BundlerError
 
 def run() -> None:
     """Run the command line; an expected error ends in its exit code, a bug in its traceback."""
+    # numpy's algebra, which nothing here uses, would start a thread a core, and let them spin.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from bundler.cli.main import main
-    from bundler.cli.render import printable
+    from bundler.cli.render.words import printable
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):

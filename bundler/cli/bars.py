@@ -10,7 +10,7 @@ from typing import Self
 import click
 from tqdm import tqdm
 
-from bundler.cli.render import human_size, printable
+from bundler.cli.render.words import human_size, printable
 from bundler.progress import Advanced, Event, Finished, Noted, Phase, Started
 
 _DOING = {

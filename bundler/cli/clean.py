@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from bundler.cli import render
 from bundler.cli.bars import Bars
 from bundler.cli.options import environment, json_option, require_gateway, staging_option
+from bundler.cli.render.clean import clean_json, clean_text
 
 
 @click.command()
@@ -26,4 +26,4 @@ def clean(staging: Path | None, manifests: tuple[Path, ...], as_json: bool) -> N
     place = Staging(staging or default_staging(environment(), Path.home()))
     with Bars() as on_event:
         freed = clean_staging(place, manifests, on_event=on_event)
-    click.echo(render.clean_json(place.root, freed) if as_json else render.clean_text(place.root, freed))
+    click.echo(clean_json(place.root, freed) if as_json else clean_text(place.root, freed))

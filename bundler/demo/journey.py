@@ -19,7 +19,7 @@ from pathlib import Path
 from bundler.demo.hub import Hub
 from bundler.demo.server import HubServer
 from bundler.errors import BundlerError, InstallError
-from bundler.gateway.aria2 import find_aria2c
+from bundler.gateway.aria2c import find_aria2c
 
 REPO_ID = "bundler/tiny-alice"
 MODEL = Path(__file__).parent / "model"
@@ -74,7 +74,7 @@ class _Journey:
         manifest = _MANIFEST.format(endpoint=endpoint, repo=REPO_ID)
         (self.place / "alice.toml").write_text(manifest, encoding="utf-8")
         self.say(_indented(manifest))
-        self._bundle("lock", "alice.toml")
+        self._bundle("lock", "alice.toml", "--identity", endpoint)
         self.say("\n   Fetch with aria2c (files from 64 KiB on), prove, pack:")
         self._bundle("build", "alice.toml", "-o", "gateway", "--staging", "staging", "--aria2-from", "64KiB")
         self.say("\n   Prove what was written. Nobody has signed it, which has to be said:")

@@ -344,7 +344,7 @@ def _read_table(stored: memoryview) -> list[tuple[int, list[_Stream]]]:
         for _ in range(count):
             length, width = _RUN.unpack_from(stored, position)
             position += _RUN.size
-            if width not in (1, *WIDTHS) or length % width:
+            if width not in (1, *WIDTHS) or length % width or not length:
                 raise FormatError(f"has a run of {length:,} bytes in {width} planes")
             heads.append((length, [_PLANE.unpack_from(stored, position + _PLANE.size * i) for i in range(width)]))
             position += _PLANE.size * width

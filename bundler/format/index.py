@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -23,7 +24,10 @@ FORMAT_VERSION = (1, 0)
 KNOWN_FEATURES: frozenset[str] = frozenset()
 """Values of `requires` that this release can serve."""
 
-MAX_INDEX_SIZE = 1 << 30
+MAX_INDEX_SIZE = 128 << 20
+_MAX_MARKS = 8_000_000
+"""Commas, and opening brackets of either kind, in an index: what its size in memory goes by. A terabyte has 700,000."""
+
 MAX_PART_SIZE = 16 << 20
 """Raw bytes of a part, at most."""
 
@@ -206,6 +210,8 @@ def parse_index(text: bytes, *, document: str = "index.json") -> Index:
 
     Raises `UnsupportedVersionError` for a bundle from the future, `FormatError` for anything else that is not an index.
     """
+    if max(text.count(b","), text.count(b"[") + text.count(b"{")) > _MAX_MARKS:
+        raise FormatError(f"{document} has more than {_MAX_MARKS:,} entries")
     values = parse_json(text, document=document, failure=FormatError, plain=True)
     fields = Fields(values, document=document, failure=FormatError)
     _check_version(fields)
@@ -279,8 +285,15 @@ def _parse_blob(fields: Fields) -> Blob:
 
 
 def _parse_part(fields: Fields) -> Part:
+    if (codec := fields.text("codec")) not in set(Codec):
+        raise UnsupportedVersionError(
+            f"the bundle has parts of a codec that this release does not know: {codec[:40]!r}",
+            hint="install a newer release of hf-bundler",
+        )
+    if fields.size("raw_size", limit=MAX_PART_SIZE) == 0:
+        fields.refuse("raw_size", "is 0: an empty part is of no blob")
     return Part(
-        codec=fields.name("codec", Codec),
+        codec=Codec(codec),
         sha256=fields.name("sha256", Digest),
         size=fields.size("size", limit=MAX_STORED_SIZE),
         raw_sha256=fields.name("raw_sha256", Digest),
@@ -294,6 +307,16 @@ def _parse_volume(fields: Fields) -> Volume:
     if (role := fields.text("role")) != VOLUME_ROLE:
         fields.refuse("role", f"is `{role[:40]}`, which this release does not know")
     return Volume(name=fields.text("name"), size=fields.size("size"), sha256=fields.name("sha256", Digest))
+
+
+def part_runs(blobs: Iterable[Blob]) -> Iterator[int]:
+    """Yield the numbers of the parts that the blobs need one after another, neighbours that are equal once."""
+    before = -1
+    for blob in blobs:
+        for extent in blob.extents:
+            if extent.part != before:
+                yield extent.part
+            before = extent.part
 
 
 def volume_name(bundle: str, number: int) -> str:
@@ -311,6 +334,7 @@ class _Rules:
     def check(self) -> None:
         self._parts_fill_volumes()
         self._extents_make_blobs()
+        self._parts_are_read_for_their_bytes()
         self._files_have_blobs()
         self._etags_name_one_content()
         self._snapshots_are_distinct()
@@ -349,6 +373,12 @@ class _Rules:
                     self._refuse(f"blob {blob.sha256} has an empty extent")
             if sum(extent.length for extent in blob.extents) != blob.size:
                 self._refuse(f"the extents of blob {blob.sha256} do not add up to its {blob.size:,} bytes")
+
+    def _parts_are_read_for_their_bytes(self) -> None:
+        """Refuse blobs that make a reader decode far more than it gets, such as single bytes of two parts in turn."""
+        decoded = sum(self._index.parts[number].raw_size for number in part_runs(self._index.blobs))
+        if decoded > 2 * self._index.raw_size + MAX_PART_SIZE:
+            self._refuse(f"its blobs of {self._index.raw_size:,} bytes take {decoded:,} bytes of parts to read")
 
     def _files_have_blobs(self) -> None:
         sizes = {blob.sha256: blob.size for blob in self._index.blobs}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.format.index import Snapshot
+from bundler.format.policy import Policies
 from bundler.format.reader import Bundle, open_bundle
 
 _RUNS_CODE = (".py", ".sh", ".so", ".dll", ".dylib", ".exe", ".js", ".jar", ".whl")
@@ -35,11 +36,18 @@ class BundleSummary:
     bundle: Bundle
     snapshots: tuple[SnapshotSummary, ...]
 
+    refusals: tuple[str, ...]
+    """What the policies ask for and the bundle lacks."""
 
-def inspect_bundle(folders: tuple[Path, ...]) -> BundleSummary:
-    """Read the index of a bundle and sum it up. Raises what `open_bundle` raises."""
-    bundle = open_bundle(folders)
-    return BundleSummary(bundle=bundle, snapshots=tuple(_summary(snapshot) for snapshot in bundle.index.snapshots))
+
+def inspect_bundle(folders: tuple[Path, ...], policies: Policies = Policies()) -> BundleSummary:
+    """Read the index of a bundle, and its signature, and sum it up. Raises what `open_bundle` raises."""
+    bundle = open_bundle(folders, policies.keyring)
+    return BundleSummary(
+        bundle=bundle,
+        snapshots=tuple(_summary(snapshot) for snapshot in bundle.index.snapshots),
+        refusals=policies.refusals(bundle),
+    )
 
 
 def _summary(snapshot: Snapshot) -> SnapshotSummary:

@@ -1,28 +1,24 @@
-"""A bundle into blobs: every byte is checked before it is decoded, and every blob again when it is whole."""
+"""Opens a bundle and reads its parts: every byte is checked before it is decoded."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
 from bundler.digest import BlobHasher, Digest, GitOid
-from bundler.errors import DamagedBundleError, FormatError, IncompleteBundleError
+from bundler.errors import BadSignatureError, BundlerError, DamagedBundleError, FormatError, IncompleteBundleError
 from bundler.fields import read_bounded
 from bundler.format import codec
-from bundler.format.index import (
-    INDEX_NAME, MAX_INDEX_SIZE, MAX_STORED_SIZE, Blob, Extent, Index, Part, Volume, parse_index
-)
+from bundler.format.index import INDEX_NAME, MAX_INDEX_SIZE, Blob, Index, Part, Volume, parse_index, sha256_of
+from bundler.format.signature import MAX_SIGNATURE_SIZE, Keyring, check_signature
 from bundler.format.sums import MAX_SUMS_SIZE, SIGNATURE_NAME, SUMS_NAME, parse_sums
-from bundler.format.volume import BLOCK_SIZE, END_SIZE, HEADER_SIZE, member_header, padded
+from bundler.format.verdict import Outcome, Verdict
+from bundler.format.volume import END_SIZE, HEADER_SIZE, member_header, padded
 from bundler.fsio import explain_os_errors
-from bundler.pipeline import BufferPool, ordered_map
-
-READ_BUFFER_SIZE = HEADER_SIZE + MAX_STORED_SIZE + BLOCK_SIZE
-"""Bytes: a part with its header and padding, and so as well what it decodes to."""
+from bundler.pipeline import BufferPool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,30 +36,19 @@ class Bundle:
     sums: tuple[tuple[str, Digest], ...]
     """What SHA256SUMS lists, sorted by name."""
 
+    verdict: Verdict
+    """Who vouches for SHA256SUMS, and so for all the rest."""
+
     def find(self, name: str) -> Path | None:
         """Return where a file of the bundle is, None if no folder has it."""
         return next(iter(self.find_all(name)), None)
 
     def find_all(self, name: str) -> tuple[Path, ...]:
         """Return where copies of a file of the bundle are."""
-        return tuple(folder / name for folder in self.folders if (folder / name).is_file())
+        return tuple(_copies(self.folders, name))
 
-    @property
-    def signed(self) -> bool:
-        """Whether a signature lies beside SHA256SUMS. Nothing is said of who made it, nor of its truth."""
-        return self.find(SIGNATURE_NAME) is not None
-
-    def require_volumes(self) -> None:
-        """Fail unless every volume is there with its full size; a look at names and sizes, nothing is read.
-
-        Raises `IncompleteBundleError` or `DamagedBundleError`, naming all that it is about.
-        """
-        absent = [volume.name for volume in self.absent_volumes()]
-        if absent:
-            raise IncompleteBundleError(
-                f"{', '.join(absent)} of {len(self.index.volumes)} volumes are in none of the folders",
-                hint="name every folder that holds a part of the bundle, or copy what is missing again",
-            )
+    def require_uncut(self) -> None:
+        """Fail unless every volume that is here has its full size; a look at names and sizes, nothing is read."""
         for volume in self.index.volumes:
             if reason := why_cut(self.find(volume.name), volume):
                 raise DamagedBundleError(reason, hint=f"copy {volume.name} from the gateway again")
@@ -73,15 +58,38 @@ class Bundle:
         return tuple(volume for volume in self.index.volumes if self.find(volume.name) is None)
 
 
-def open_bundle(folders: tuple[Path, ...]) -> Bundle:
-    """Read and check SHA256SUMS and the index of a bundle that lies in one folder or several.
+def open_bundle(
+    folders: tuple[Path, ...],
+    keyring: Keyring = Keyring(),
+    *,
+    admit: Callable[[Verdict], None] = lambda verdict: None,
+) -> Bundle:
+    """Read and check SHA256SUMS and the index of a bundle that lies in one folder or several, from the top down.
 
-    Raises `IncompleteBundleError` if there is no bundle, `DamagedBundleError` if the index is not the one that was
-    written, `FormatError` if it breaks the format's rules.
+    The signature is checked as `keyring` says, and its verdict shown to `admit`, which may raise, before anything is
+    parsed. Raises `IncompleteBundleError` if there is no bundle, `BadSignatureError` if there is a signature of other
+    bytes, `DamagedBundleError` if the index is not the one that was written, `FormatError` if it breaks the format's
+    rules.
     """
     with explain_os_errors("opening the bundle"):
         sums_text = _same_everywhere(folders, SUMS_NAME, MAX_SUMS_SIZE)
-        sums = parse_sums(sums_text)
+        verdict = check_signature(sums_text, _signature(folders), keyring)
+    if verdict.outcome is Outcome.BAD:
+        raise verdict.failure()
+    admit(verdict)
+    return _opened(folders, sums_text, verdict)
+
+
+def open_own(folders: tuple[Path, ...]) -> Bundle:
+    """Open a bundle as its maker, who does not ask for a signature: none is looked at. Raises as `open_bundle`."""
+    with explain_os_errors("opening the bundle"):
+        sums_text = _same_everywhere(folders, SUMS_NAME, MAX_SUMS_SIZE)
+    return _opened(folders, sums_text, Verdict(outcome=Outcome.UNSIGNED))
+
+
+def _opened(folders: tuple[Path, ...], sums_text: bytes, verdict: Verdict) -> Bundle:
+    sums = parse_sums(sums_text)
+    with explain_os_errors("opening the bundle"):
         index_text = _same_everywhere(folders, INDEX_NAME, MAX_INDEX_SIZE)
     identity = Digest.of(index_text)
     if sums.get(INDEX_NAME) != identity:
@@ -93,22 +101,38 @@ def open_bundle(folders: tuple[Path, ...]) -> Bundle:
     for volume in index.volumes:
         if sums.get(volume.name) != volume.sha256:
             raise FormatError(f"{SUMS_NAME} and {INDEX_NAME} do not give {volume.name} the same digest")
-    return Bundle(folders=folders, identity=identity, index=index, sums=tuple(sorted(sums.items())))
+    return Bundle(
+        folders=folders, identity=identity, index=index, sums=tuple(sorted(sums.items())), verdict=verdict
+    )
+
+
+def _signature(folders: tuple[Path, ...]) -> bytes | None:
+    paths = _copies(folders, SIGNATURE_NAME)
+    return _same_content(paths, MAX_SIGNATURE_SIZE, BadSignatureError) if paths else None
 
 
 def _same_everywhere(folders: tuple[Path, ...], name: str, limit: int) -> bytes:
-    paths = [folder / name for folder in folders if (folder / name).is_file()]
+    paths = _copies(folders, name)
     if not paths:
         places = ", ".join(str(folder) for folder in folders)
         raise IncompleteBundleError(
             f"there is no complete bundle in {places}: {name} is missing",
             hint="name the folder that holds index.json and SHA256SUMS; if the build was interrupted, run it again",
         )
-    first = read_bounded(paths[0], limit=limit, failure=FormatError)
+    return _same_content(paths, limit, FormatError)
+
+
+def _copies(folders: tuple[Path, ...], name: str) -> list[Path]:
+    return [folder / name for folder in folders if (folder / name).is_file()]
+
+
+def _same_content(paths: list[Path], limit: int, failure: type[BundlerError]) -> bytes:
+    first = read_bounded(paths[0], limit=limit, failure=failure)
     for other in paths[1:]:
-        if read_bounded(other, limit=limit, failure=FormatError) != first:
-            raise FormatError(
-                f"{paths[0]} and {other} differ", hint="these folders are of different bundles: name those of one"
+        if read_bounded(other, limit=limit, failure=failure) != first:
+            raise failure(
+                f"{paths[0]} and {other} differ",
+                hint="these folders are of different bundles, or of one that was signed anew: name those of one",
             )
     return first
 
@@ -131,6 +155,12 @@ class StoredPart:
     buffer: bytearray
 
 
+def buffer_size(index: Index) -> int:
+    """Return the bytes that hold any part of a bundle with its header and padding, and as well what it decodes to."""
+    # Buffers of the largest size that a part may have would cost a small bundle more than all its reading.
+    return max((max(HEADER_SIZE + padded(part.size), part.raw_size) for part in index.parts), default=0)
+
+
 class VolumeFile:
     """A volume open for reading, never for writing."""
 
@@ -146,7 +176,7 @@ class VolumeFile:
         self._stream.close()
 
     def read_part(self, number: int, part: Part, buffer: bytearray, *, hashing: bool = False) -> StoredPart:
-        """Read a part with its surroundings into `buffer`, of `READ_BUFFER_SIZE` bytes.
+        """Read a part with its surroundings into `buffer`, of `buffer_size` bytes.
 
         With `hashing`, what lies before it is read and hashed on the way.
 
@@ -216,79 +246,6 @@ def decode_part(stored: StoredPart, scratch: bytearray) -> memoryview:
         raise FormatError(f"part {stored.number} {error}") from error
 
 
-class BlobReader:
-    """Reads blobs from a bundle's volumes, each part once where blobs are asked for in the index's order."""
-
-    def __init__(self, bundle: Bundle, *, workers: int) -> None:
-        self._bundle = bundle
-        self._workers = workers
-        self._files: dict[int, VolumeFile] = {}
-        self._pool = BufferPool(READ_BUFFER_SIZE)
-
-    def __enter__(self) -> BlobReader:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for file in self._files.values():
-            file.close()
-
-    def read(self, blobs: Iterable[Blob]) -> Iterator[tuple[Blob, Iterator[memoryview]]]:
-        """Yield each blob with its bytes in chunks, which must be drawn before the next blob is.
-
-        The last chunk is not the proof: it comes when the chunks end, as `DamagedBundleError` if the blob is wrong.
-        """
-        listed = list(blobs)
-        git_oids = self._bundle.index.git_oids
-        with closing(ordered_map(self._decode, self._stored(part_runs(listed)), workers=self._workers)) as raws:
-            feed = _Feed(raws, self._pool)
-            for blob in listed:
-                yield blob, _proven_chunks(blob, git_oids.get(blob.sha256), feed)
-
-    def _stored(self, runs: Iterable[int]) -> Iterator[StoredPart]:
-        for number in runs:
-            part = self._bundle.index.parts[number]
-            try:
-                stored = self._volume(part.volume).read_part(number, part, self._pool.take())
-            except DamagedBundleError as error:
-                raise self._lost(number, f"part {number}: {error}") from error
-            yield stored
-
-    def _volume(self, number: int) -> VolumeFile:
-        if number not in self._files:
-            volume = self._bundle.index.volumes[number]
-            path = self._bundle.find(volume.name)
-            if path is None:
-                raise IncompleteBundleError(
-                    f"{volume.name} is in none of the folders", hint="name the folder that holds it as well"
-                )
-            self._files[number] = VolumeFile(path, volume)
-        return self._files[number]
-
-    def _decode(self, stored: StoredPart) -> RawPart:
-        try:
-            return decoded(stored, self._pool)
-        except DamagedBundleError as error:
-            raise self._lost(stored.number, str(error)) from error
-
-    def _lost(self, number: int, reason: str) -> DamagedBundleError:
-        index = self._bundle.index
-        volume = index.volumes[index.parts[number].volume]
-        return DamagedBundleError(
-            f"{volume.name}, {reason}; it is of {name_some(files_of(index, number))}",
-            hint=f"copy {volume.name} from the gateway again; `bundle verify` lists all damage",
-        )
-
-
-def part_runs(blobs: Iterable[Blob]) -> Iterator[int]:
-    """Yield the numbers of the parts that the blobs need one after another, neighbours that are equal once."""
-    before = -1
-    for blob in blobs:
-        for extent in blob.extents:
-            if extent.part != before:
-                yield extent.part
-            before = extent.part
-
-
 @dataclass(frozen=True, slots=True)
 class RawPart:
     """A part after decoding, in buffers that are to be given back."""
@@ -304,32 +261,6 @@ def decoded(stored: StoredPart, pool: BufferPool) -> RawPart:
     return RawPart(stored.number, decode_part(stored, scratch), (stored.buffer, scratch))
 
 
-class _Feed:
-    """The parts of `part_runs`, handed out extent by extent."""
-
-    def __init__(self, raws: Iterator[RawPart], pool: BufferPool) -> None:
-        self._raws = raws
-        self._pool = pool
-        self._current = RawPart(-1, memoryview(b""), ())
-
-    def take(self, extent: Extent) -> memoryview:
-        """Return the bytes of the next extent, good until the one after it is taken."""
-        if extent.part != self._current.number:
-            self._pool.give(*self._current.buffers)
-            self._current = next(self._raws)
-        return self._current.raw[extent.offset:extent.offset + extent.length]
-
-
-def _proven_chunks(blob: Blob, git_oid: GitOid | None, feed: _Feed) -> Iterator[memoryview]:
-    hasher = BlobHasher(blob.size, git=git_oid is not None)
-    for extent in blob.extents:
-        chunk = feed.take(extent)
-        hasher.update(chunk)
-        yield chunk
-    if reason := why_other(blob, git_oid, hasher):
-        raise DamagedBundleError(reason, hint="the bundle was built wrong: build it again on the gateway")
-
-
 def why_other(blob: Blob, git_oid: GitOid | None, hasher: BlobHasher) -> str:
     """Say how the bytes that a blob's parts make up are not the blob; empty if they are."""
     if hasher.sha256 != blob.sha256:
@@ -339,21 +270,26 @@ def why_other(blob: Blob, git_oid: GitOid | None, hasher: BlobHasher) -> str:
     return ""
 
 
-def files_of(index: Index, part: int) -> tuple[str, ...]:
-    """Name the files that need a part."""
-    return files_with(
-        index, {blob.sha256 for blob in index.blobs if any(extent.part == part for extent in blob.extents)}
-    )
+class FileLookup:
+    """Which files are lost with a part or a blob. Goes through the index once, as a bad stick asks for many parts."""
 
+    def __init__(self, index: Index) -> None:
+        self._names: dict[Digest, list[str]] = {}
+        for snapshot in index.snapshots:
+            for file in snapshot.files:
+                self._names.setdefault(sha256_of(file), []).append(f"`{file.path}` of {snapshot.repo}")
+        self._blobs: dict[int, dict[Digest, None]] = {}
+        for blob in index.blobs:
+            for extent in blob.extents:
+                self._blobs.setdefault(extent.part, {})[blob.sha256] = None
 
-def files_with(index: Index, blobs: Collection[Digest]) -> tuple[str, ...]:
-    """Name the files whose bytes are one of `blobs`."""
-    return tuple(
-        f"`{file.path}` of {snapshot.repo}"
-        for snapshot in index.snapshots
-        for file in snapshot.files
-        if file.sha256 in blobs
-    )
+    def of_part(self, number: int) -> tuple[str, ...]:
+        """Name the files that need a part."""
+        return tuple(name for blob in self._blobs.get(number, ()) for name in self.of_blob(blob))
+
+    def of_blob(self, blob: Digest) -> tuple[str, ...]:
+        """Name the files that are a blob."""
+        return tuple(self._names.get(blob, ()))
 
 
 def name_some(names: tuple[str, ...]) -> str:

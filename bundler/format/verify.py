@@ -5,50 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 
 from bundler.digest import BlobHasher, Digest, hash_file
 from bundler.errors import BundlerError, DamagedBundleError, IncompleteBundleError, UnsignedError
-from bundler.format.index import INDEX_NAME, Blob
+from bundler.format.index import INDEX_NAME, Blob, part_runs
+from bundler.format.policy import Policies, refusal_of
+from bundler.format.problem import Kind, Problem
 from bundler.format.reader import (
-    READ_BUFFER_SIZE, Bundle, StoredPart, VolumeFile, decoded, files_of, files_with, name_some, open_bundle,
-    part_runs, why_cut, why_other
+    Bundle, FileLookup, StoredPart, VolumeFile, buffer_size, decoded, open_bundle, why_cut, why_other
 )
 from bundler.format.sums import SIGNATURE_NAME, SUMS_NAME
+from bundler.format.verdict import Outcome
 from bundler.fsio import explain_os_errors
 from bundler.pipeline import BufferPool, ordered_map
 from bundler.progress import Advanced, Finished, OnEvent, Phase, Started, ignore
-
-
-class Kind(StrEnum):
-    """What is wrong."""
-
-    DAMAGED = "damaged"
-    MISSING = "missing"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """One thing that is wrong with a bundle."""
-
-    kind: Kind
-
-    name: str
-    """The file of the bundle: a volume, or one beside them."""
-
-    reason: str
-
-    part: int | None = None
-    """The part, if it is about one."""
-
-    files: tuple[str, ...] = ()
-    """The files of snapshots that are lost with it."""
-
-    def __str__(self) -> str:
-        where = self.name if self.part is None else f"{self.name}, part {self.part}"
-        lost = f"; it is of {name_some(self.files)}" if self.files else ""
-        return f"{self.kind}: {where}: {self.reason}{lost}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,30 +36,52 @@ class VerifyReport:
     foreign: tuple[str, ...]
     """Names in the folders that SHA256SUMS does not list. They were not opened."""
 
-    signer: str | None = None
-    """Who vouches for SHA256SUMS; None if nobody was found to."""
+    objection: BundlerError | None
+    """Why a policy would refuse a bundle with this signature, whatever it holds; None if it would not."""
+
+    refusals: tuple[str, ...]
+    """What else the policies ask for and the bundle lacks."""
 
     def failure(self, *, unsigned_is_fine: bool) -> BundlerError | None:
         """Return the error that this report amounts to, the worst if several; None if all is proven."""
+        return self._signature_failure() or self._damage() or self._trust_failure(unsigned_is_fine=unsigned_is_fine)
+
+    def _signature_failure(self) -> BundlerError | None:
+        # From the top down: of what somebody signed who may not, the rest does not matter.
+        unknown = (Outcome.UNSIGNED, Outcome.NOT_CHECKED)
+        return None if self.bundle.verdict.outcome in unknown else self.objection
+
+    def _damage(self) -> BundlerError | None:
         name = self.bundle.index.name
         if any(problem.kind is Kind.DAMAGED for problem in self.problems):
             return DamagedBundleError(f"{name} is damaged", hint="copy the files named above from the gateway again")
         if self.problems:
             return IncompleteBundleError(f"{name} is not complete", hint="add the folders that hold what is missing")
-        if self.signer is None and not unsigned_is_fine:
-            return UnsignedError(
-                f"{name} is whole, but nobody vouches for it",
-                hint="if you know by other means that its identity is right, say `--allow-unsigned`",
-            )
         return None
 
+    def _trust_failure(self, *, unsigned_is_fine: bool) -> BundlerError | None:
+        verdict = self.bundle.verdict
+        if self.objection:
+            return self.objection
+        if verdict.outcome is Outcome.UNSIGNED and not unsigned_is_fine:
+            return UnsignedError(
+                f"{self.bundle.index.name} is whole, but nobody vouches for it",
+                hint="if you know by other means that its identity is right, say `--allow-unsigned`",
+            )
+        if verdict.outcome is Outcome.NOT_CHECKED:
+            return verdict.failure()
+        return refusal_of(self.refusals) if self.refusals else None
 
-def verify_bundle(folders: tuple[Path, ...], *, workers: int, on_event: OnEvent = ignore) -> VerifyReport:
+
+def verify_bundle(
+    folders: tuple[Path, ...], policies: Policies = Policies(), *, workers: int, on_event: OnEvent = ignore
+) -> VerifyReport:
     """Read every byte of a bundle once and prove files, volumes, parts and blobs.
 
-    Raises what `open_bundle` raises: without a right index there is nothing to hold the rest against.
+    Raises what `open_bundle` raises: without a right index there is nothing to hold the rest against. What
+    `policies` have against the bundle is reported, and the rest is checked all the same.
     """
-    bundle = open_bundle(folders)
+    bundle = open_bundle(folders, policies.keyring)
     on_event(Started(Phase.VERIFY, bundle.index.raw_size))
     with explain_os_errors("verifying the bundle"):
         small = _small_files(bundle)
@@ -98,6 +92,8 @@ def verify_bundle(folders: tuple[Path, ...], *, workers: int, on_event: OnEvent 
             problems=(*small, *check.problems, *_further_copies(bundle)),
             proven=check.proven,
             foreign=_foreign(bundle),
+            objection=policies.objection(bundle.verdict),
+            refusals=policies.refusals(bundle),
         )
     on_event(Finished(Phase.VERIFY))
     return report
@@ -162,7 +158,11 @@ class _Check:
         self._git_oids = bundle.index.git_oids
         self._files: dict[int, VolumeFile] = {}
         self._told: set[int] = set()
-        self._pool = BufferPool(READ_BUFFER_SIZE)
+        self._pool = BufferPool(buffer_size(bundle.index))
+
+    @cached_property
+    def _lookup(self) -> FileLookup:
+        return FileLookup(self._bundle.index)
 
     def run(self, workers: int) -> None:
         """Check volumes, parts and blobs."""
@@ -227,7 +227,7 @@ class _Check:
                 hasher.update(outcome.raw[extent.offset:extent.offset + extent.length])
             self._on_event(Advanced(Phase.VERIFY, extent.length))
         if whole and (reason := why_other(blob, git_oid, hasher)):
-            files = files_with(self._bundle.index, {blob.sha256})
+            files = self._lookup.of_blob(blob.sha256)
             self.problems.append(Problem(kind=Kind.DAMAGED, name=INDEX_NAME, reason=reason, files=files))
             whole = False
         self.proven += whole
@@ -243,7 +243,7 @@ class _Check:
                     name=index.volumes[index.parts[outcome.number].volume].name,
                     part=outcome.number,
                     reason=outcome.reason,
-                    files=files_of(index, outcome.number),
+                    files=self._lookup.of_part(outcome.number),
                 )
             )
 

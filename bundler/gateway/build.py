@@ -11,40 +11,56 @@ from pathlib import Path
 
 import bundler
 from bundler.digest import Commit, Digest, Etag
-from bundler.errors import BundleExistsError, BundlerError, NotEnoughSpaceError, StaleLockError
+from bundler.errors import BundleExistsError, BundlerError, StaleLockError
 from bundler.format.codec import LIBZSTD_VERSION
 from bundler.format.index import Index, Snapshot
-from bundler.format.reader import open_bundle, why_cut
+from bundler.format.reader import open_own, why_cut
+from bundler.format.sign import sign_bundle
+from bundler.format.signature import require_key
 from bundler.format.sums import SIGNATURE_NAME, SUMS_NAME
 from bundler.format.volume import DEFAULT_VOLUME_SIZE
 from bundler.format.writer import Packed, pack_blobs, seal_bundle
-from bundler.fsio import explain_os_errors, free_bytes, make_folders, sync_folder
-from bundler.gateway.endpoint import Endpoint
+from bundler.fsio import explain_os_errors, make_folders, sync_folder
+from bundler.gateway.carriers import network_sources
+from bundler.gateway.endpoint import Endpoint, Endpoints
 from bundler.gateway.fetch import FetchOptions, FetchRecord, fetching
+from bundler.gateway.gate import check_access
+from bundler.gateway.identity import Trust
+from bundler.gateway.local import Store, may_hold
 from bundler.gateway.resolve import resolve_manifest
-from bundler.gateway.sources import HubSource, Wanted, wanted_blobs
+from bundler.gateway.sources import Source, Wanted, wanted_blobs, wanted_of
+from bundler.gateway.space import space_needs
 from bundler.gateway.staging import Staging
+from bundler.gateway.web import Web
 from bundler.lock import Lock, LockedFile, LockedRepo, lock_path, lock_text, read_lock, write_lock
 from bundler.manifest import Manifest, read_manifest
 from bundler.names import RepoId
 from bundler.progress import Finished, Noted, OnEvent, Phase, Started, ignore
 
+_QUESTIONS_AT_ONCE = 4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOptions:
-    """How to build; nothing here but `volume_size` changes a byte of the result."""
+    """How to build; nothing here but `volume_size` changes a byte of what is signed."""
 
-    endpoints: tuple[Endpoint, ...]
+    endpoints: Endpoints
     staging: Staging
     fetch: FetchOptions
     workers: int
     volume_size: int = DEFAULT_VOLUME_SIZE
+
+    stores: tuple[Store, ...] = ()
+    """Where files may be already, on this machine."""
 
     locked: bool = False
     """Refuse to go on without a lock that fits, rather than make one."""
 
     replace: bool = False
     """Write over another complete bundle."""
+
+    key: Path | None = None
+    """What to sign the bundle with; None to leave it unsigned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +77,20 @@ class BuildReport:
     fresh: bool = True
     """False if the same bundle stood there already, complete, and nothing had to be done."""
 
+    signed_with: str = ""
+    """Kind and fingerprint of the key, if it was signed now."""
+
 
 def lock_manifest(
-    manifest_path: Path, endpoints: tuple[Endpoint, ...], *, on_event: OnEvent = ignore
+    manifest_path: Path, tellers: tuple[Endpoint, ...], *, trust: Trust = Trust(), on_event: OnEvent = ignore
 ) -> tuple[Path, Lock]:
-    """Pin every repository of a manifest to what it is now, and write the lock beside the manifest."""
-    lock = resolve_manifest(read_manifest(manifest_path), endpoints, on_event=on_event)
+    """Pin every repository of a manifest to what it is now, and write the lock beside the manifest.
+
+    Raises `AccessDeniedError` for a gated repository whose files could not be fetched.
+    """
+    lock = resolve_manifest(read_manifest(manifest_path), tellers, trust=trust, on_event=on_event)
+    with Web(connections=1) as web:
+        check_access(lock.repos, tellers, web)
     path = lock_path(manifest_path)
     with explain_os_errors("writing the lock"):
         write_lock(lock, path)
@@ -81,18 +105,25 @@ def build_bundle(
     The lock beside the manifest is used; where there is none, or it does not fit, one is made (`locked` forbids it).
     Raises `BundleExistsError` for another complete bundle there, `NotEnoughSpaceError` before the first byte.
     """
+    if options.key:
+        require_key(options.key)
     manifest = read_manifest(manifest_path)
     with explain_os_errors("locking"):
         lock = _fitting_lock(manifest, manifest_path, options, on_event)
-    folder = output / lock.name
-    with explain_os_errors("building the bundle"), options.staging.exclusively(lambda text: on_event(Noted(text))):
+    folder, blobs = output / lock.name, wanted_blobs(lock)
+    with (
+        explain_os_errors("building the bundle"), options.staging.exclusively(lambda text: on_event(Noted(text))),
+        Web(connections=_QUESTIONS_AT_ONCE) as web,
+    ):
         if report := _standing(folder, lock, options):
-            return report
+            return _signed(report, options, on_event)
+        check_access(_to_be_fetched(lock, options), options.endpoints.tellers, web)
         make_folders(folder)
-        blobs = wanted_blobs(lock)
         _check_space(folder, blobs, options.staging)
         _make_room(folder)
-        return _fetch_and_pack(lock, blobs, folder, options, now=now, on_event=on_event)
+        sources = network_sources(manifest, lock, options.endpoints, web)
+        report = _fetch_and_pack(lock, blobs, sources, folder, options, now=now, on_event=on_event)
+        return _signed(report, options, on_event)
 
 
 def _fitting_lock(manifest: Manifest, manifest_path: Path, options: BuildOptions, on_event: OnEvent) -> Lock:
@@ -105,9 +136,16 @@ def _fitting_lock(manifest: Manifest, manifest_path: Path, options: BuildOptions
         raise StaleLockError(f"{path} does not fit its manifest: {reason}", hint=f"run `bundle lock {manifest_path}`")
     if old:
         on_event(Noted(f"{path} does not fit its manifest ({reason}): locking what is new"))
-    lock = resolve_manifest(manifest, options.endpoints, keep=old, on_event=on_event)
+    lock = resolve_manifest(manifest, options.endpoints.tellers, keep=old, on_event=on_event)
     write_lock(lock, path)
     return lock
+
+
+def _to_be_fetched(lock: Lock, options: BuildOptions) -> tuple[LockedRepo, ...]:
+    """Return the repositories of which this machine does not hold all, going by names and sizes."""
+    return tuple(repo for repo in lock.repos if any(
+        options.staging.lacks([wanted.file]) and not may_hold(options.stores, wanted) for wanted in wanted_of(repo)
+    ))
 
 
 def _standing(folder: Path, lock: Lock, options: BuildOptions) -> BuildReport | None:
@@ -115,7 +153,7 @@ def _standing(folder: Path, lock: Lock, options: BuildOptions) -> BuildReport | 
     if not (folder / SUMS_NAME).exists():
         return None
     try:
-        bundle = open_bundle((folder,))
+        bundle = open_own((folder,))
     except BundlerError:
         bundle = None
     if bundle and _answers(bundle.index, lock, options):
@@ -157,35 +195,20 @@ def _volumes(folder: Path) -> list[Path]:
 
 
 def _check_space(folder: Path, blobs: tuple[Wanted, ...], staging: Staging) -> None:
-    """Staging needs what it lacks, the output at most what the files have; on one file system both at once.
-
-    The volumes in `folder` will make room.
-    """
+    """Raise `NotEnoughSpaceError` where there is too little; the volumes in `folder` will make room."""
     old = sum(path.stat().st_blocks * 512 for path in _volumes(folder))
-    needs = [
-        (staging.root, staging.lacks([wanted.file for wanted in blobs]), "fetching", "choose another `--staging`"),
-        (folder, _output_bound(blobs), "the bundle", "choose another place with `-o`"),
-    ]
-    if staging.root.stat().st_dev == folder.stat().st_dev:
-        both = needs[0][1] + needs[1][1]
-        needs = [(folder, both, "fetching and packing", "choose another place with `-o` or `--staging`")]
-    for place, needed, purpose, way_out in needs:
-        free = free_bytes(place) + (old if place == folder else 0)
-        if needed > free:
-            raise NotEnoughSpaceError(place, needed=needed, free=free, purpose=purpose, way_out=way_out)
-
-
-def _output_bound(blobs: tuple[Wanted, ...]) -> int:
-    # Nothing is stored larger than it is; a tar block and the index's entries come on top.
-    return sum(wanted.file.size + 2048 for wanted in blobs) + (1 << 20)
+    for need in space_needs(folder, [wanted.file for wanted in blobs], staging, reusable=old):
+        need.check()
 
 
 def _fetch_and_pack(
-    lock: Lock, blobs: tuple[Wanted, ...], folder: Path, options: BuildOptions, *, now: datetime, on_event: OnEvent
+    lock: Lock, blobs: tuple[Wanted, ...], sources: tuple[Source, ...], folder: Path, options: BuildOptions, *,
+    now: datetime, on_event: OnEvent,
 ) -> BuildReport:
     record = FetchRecord()
-    sources = tuple(HubSource(endpoint) for endpoint in options.endpoints)
-    with fetching(blobs, sources, options.staging, options.fetch, record=record, on_event=on_event) as proven:
+    with fetching(
+        blobs, sources, options.staging, options.fetch, record=record, stores=options.stores, on_event=on_event
+    ) as proven:
         on_event(Started(Phase.PACK, sum(wanted.file.size for wanted in blobs)))
         packed = pack_blobs(
             proven,
@@ -200,6 +223,13 @@ def _fetch_and_pack(
     by_source = tuple(sorted(record.by_source.items()))
     identity = seal_bundle(folder, index, build_info=_build_info(lock, by_source, now))
     return BuildReport(folder=folder, identity=identity, index=index, by_source=by_source)
+
+
+def _signed(report: BuildReport, options: BuildOptions, on_event: OnEvent) -> BuildReport:
+    if options.key is None:
+        return report
+    on_event(Noted(f"{report.folder} is complete, signing it"))
+    return replace(report, signed_with=sign_bundle((report.folder,), options.key).key)
 
 
 def _index(lock: Lock, packed: Packed, record: FetchRecord) -> Index:

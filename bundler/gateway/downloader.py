@@ -2,44 +2,68 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 from bundler.errors import Aria2Error, FetchError, FileSystemError
-from bundler.gateway.aria2 import Aria2Daemon, Aria2Gone, Download, Failure, State, Status
-from bundler.progress import Meter
+from bundler.gateway.aria2 import Aria2Daemon, Aria2Gone
+from bundler.gateway.aria2_values import Download, Failure, State, Status
+from bundler.gateway.line import Line
+from bundler.gateway.trouble import SourceError, Trouble, trouble_of_status
 
 _POLL_SECONDS = 0.25
-_DISK_FULL, _NO_RANGES = 9, 8
-"""aria2's exit codes (aria2c manual, EXIT STATUS)."""
+_TIMED_OUT, _NO_RANGES, _DISK_FULL = 2, 8, 9
+_NO_CONNECTION = (1, 6, 19)
+"""aria2's exit codes (aria2c manual, EXIT STATUS); 1, unknown, is what a failed TLS handshake gives."""
 
 _LIVES = 5
 """How often a daemon is started again before its deaths are taken for a fault of this machine."""
 
+Follow = Callable[[int], str | None]
+"""Is told again and again how many bytes of a file are there. Returns a URL to use from now on, None for the same;
+raises to give the download up."""
 
-class DownloadFailedError(FetchError):
+
+class DownloadFailedError(SourceError):
     """aria2 gave up on a file."""
 
     def __init__(self, failure: Failure) -> None:
-        super().__init__(f"aria2c says: {failure.text}")
-        self.failure = failure
+        super().__init__(f"aria2c says: {failure.text}", _trouble_of(failure))
+
+
+def _trouble_of(failure: Failure) -> Trouble:
+    # aria2 is given the last URL of a chain of redirects, which may be a signed one.
+    if failure.http_status is not None:
+        return trouble_of_status(failure.http_status, redirected=True)
+    if failure.code == _NO_RANGES:
+        return Trouble.MISFIT
+    return Trouble.UNREACHABLE if failure.code in _NO_CONNECTION else Trouble.BROKEN
 
 
 class Downloader:
     """A blocking `download` over an asynchronous daemon, which is started when first needed."""
 
-    def __init__(self, aria2c: Path, folder: Path, *, jobs: int) -> None:
+    def __init__(self, aria2c: Path, folder: Path, *, jobs: int, line: Line, certificates: bytes | None = None) -> None:
+        """Start nothing yet. `certificates`, in PEM, are to be trusted in place of the system's."""
         self._aria2c = aria2c
         self._folder = folder
         self._jobs = jobs
+        self._line = line
+        self._certificates = certificates
         self._daemon: Aria2Daemon | None = None
+        self._limit = 0
         self._deaths = 0
+        self._polls = 0
         self._known: dict[str, Status] = {}
         self._changed = threading.Condition()
         self._closing = False
         self._poller = threading.Thread(target=self._poll_until_closed, name="aria2-poll", daemon=True)
+        self._files = ExitStack()
 
     def __enter__(self) -> Self:
         self._poller.start()
@@ -52,19 +76,20 @@ class Downloader:
         self._poller.join()
         with self._changed:
             self._stop()
+        self._files.close()
 
-    def download(self, wanted: Download, meter: Meter) -> None:
+    def download(self, wanted: Download, follow: Follow) -> None:
         """Fetch a file of the right size, going on where an earlier attempt ended; the bytes are not proven.
 
-        Raises `DownloadFailedError`; `Aria2Error` if no daemon stays alive.
+        Raises `DownloadFailedError`, what `follow` raises, and `Aria2Error` if no daemon stays alive.
         """
         while True:
-            try:
-                status = self._wait(self._add(wanted), meter)
-            except Aria2Gone:
+            status, wanted = self._follow(wanted, follow)
+            if status is None:
                 self._bury()
                 continue
             if status.error is None:
+                follow(wanted.size)
                 return
             if status.error.code == _DISK_FULL:
                 raise FileSystemError(
@@ -80,41 +105,100 @@ class Downloader:
         for path in (self._folder / name, self._folder / f"{name}.aria2"):
             path.unlink(missing_ok=True)
 
+    def _follow(self, wanted: Download, follow: Follow) -> tuple[Status | None, Download]:
+        """Return how a download ended, None if its daemon is gone, and what to add to the next one."""
+        try:
+            daemon, gid = self._add(wanted)
+            polls = -1
+            while True:
+                status, polls = self._next(daemon, gid, polls)
+                if status.state in (State.COMPLETE, State.FAILED):
+                    return status, wanted
+                if status.state is State.ACTIVE and (url := self._told(daemon, gid, status, follow)):
+                    self._replace(daemon, gid, wanted.urls[0], url)
+                    wanted = replace(wanted, urls=(url,))
+        except Aria2Gone:
+            return None, wanted
+
+    def _told(self, daemon: Aria2Daemon, gid: str, status: Status, follow: Follow) -> str | None:
+        try:
+            return follow(status.completed)
+        except BaseException:
+            self._cancel(daemon, gid)
+            raise
+
     def _add(self, wanted: Download) -> tuple[Aria2Daemon, str]:
         with self._changed:
             if self._closing:
                 raise FetchError(f"{wanted.name}: interrupted")
             if self._daemon is None:
-                daemon = Aria2Daemon(self._aria2c, self._folder, max_downloads=self._jobs)
-                self._daemon = daemon.__enter__()
+                self._daemon = self._start()
             (gid,) = self._daemon.add([wanted])
             return self._daemon, gid
 
-    def _wait(self, added: tuple[Aria2Daemon, str], meter: Meter) -> Status:
-        daemon, gid = added
+    def _start(self) -> Aria2Daemon:
+        self._limit = self._line.aria2_limit()
+        return Aria2Daemon(
+            self._aria2c, self._folder, max_downloads=self._jobs, rate_limit=self._limit, ca_certificate=self._trusted()
+        ).__enter__()
+
+    def _trusted(self) -> Path | None:
+        if self._certificates is None:
+            return None
+        stream = self._files.enter_context(tempfile.NamedTemporaryFile(prefix="bundler-", suffix=".pem"))
+        stream.write(self._certificates)
+        stream.flush()
+        return Path(stream.name)
+
+    def _next(self, daemon: Aria2Daemon, gid: str, polls: int) -> tuple[Status, int]:
+        """Wait for news that are younger than poll number `polls`."""
         with self._changed:
             while True:
-                status = self._known.get(gid)
-                if status is not None:
-                    meter.at(status.completed)
-                    if status.state in (State.COMPLETE, State.FAILED):
-                        return self._known.pop(gid)
                 if self._closing:
                     raise FetchError("interrupted")
                 if self._daemon is not daemon:
                     raise Aria2Gone("the daemon of this download is gone")
+                status = self._known.get(gid)
+                if status is not None and self._polls > polls:
+                    if status.state in (State.COMPLETE, State.FAILED):
+                        del self._known[gid]
+                    if status.state is State.COMPLETE:
+                        self._deaths = 0
+                    return status, self._polls
                 self._changed.wait()
+
+    def _replace(self, daemon: Aria2Daemon, gid: str, old: str, new: str) -> None:
+        with self._changed:
+            if self._daemon is daemon:
+                daemon.replace_url(gid, old, new)
+
+    def _cancel(self, daemon: Aria2Daemon, gid: str) -> None:
+        with self._changed:
+            if self._daemon is daemon and not self._closing:
+                with suppress(Aria2Gone):
+                    daemon.cancel(gid)
+            self._known.pop(gid, None)
 
     def _poll_until_closed(self) -> None:
         with self._changed:
             while not self._closing:
                 if self._daemon is not None:
                     try:
-                        self._known.update((status.gid, status) for status in self._daemon.poll())
+                        self._poll(self._daemon)
                     except Aria2Error:
                         self._stop()
                     self._changed.notify_all()
                 self._changed.wait(_POLL_SECONDS)
+
+    def _poll(self, daemon: Aria2Daemon) -> None:
+        statuses = daemon.poll()
+        self._known.update((status.gid, status) for status in statuses)
+        self._polls += 1
+        if any(status.state is State.ACTIVE for status in statuses):
+            limit = self._line.aria2_limit()
+            if limit != self._limit:
+                daemon.limit_rate(limit)
+                self._limit = limit
 
     def _bury(self) -> None:
         with self._changed:

@@ -3,39 +3,43 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from bundler.digest import Digest, Etag, hash_file
-from bundler.errors import Aria2Error, BundlerError, FetchError, NoSourceError, WrongBytesError
+from bundler.digest import Digest, Etag
+from bundler.errors import AccessDeniedError, BundlerError, FetchError
 from bundler.format.split import ProvenBlob
-from bundler.fsio import explain_os_errors
-from bundler.gateway.aria2 import Download
-from bundler.gateway.downloader import DownloadFailedError, Downloader
+from bundler.gateway.blob_fetch import BlobFetch, Job
+from bundler.gateway.courier import Courier
+from bundler.gateway.certificates import merged_certificates
+from bundler.gateway.downloader import Downloader
+from bundler.gateway.jobs import Jobs
+from bundler.gateway.line import Line
+from bundler.gateway.local import Store
+from bundler.gateway.patience import Patience
+from bundler.gateway.roster import Roster
 from bundler.gateway.sources import Source, Wanted
-from bundler.gateway.staging import Staging, prove
-from bundler.gateway.web import Location, StatusError, Web
+from bundler.gateway.staging import Staging
+from bundler.gateway.web import CONNECT_SECONDS, Web, bundled_certificates
 from bundler.lock import LockedFile
-from bundler.manifest import OFFICIAL_ENDPOINT
-from bundler.progress import Finished, Meter, Noted, OnEvent, Phase, Started, ignore
+from bundler.progress import Finished, OnEvent, Phase, Started, ignore
 
-_SMALL_JOBS = 16
-_ROUNDS = 3
-_PAUSE = 1.0
-"""Seconds before a source that got somewhere is asked to go on, and before a second round over all of them; four times
-as long before each further round."""
+_SMALL_JOBS = 32
+"""Threads for small files, most of which wait for an answer."""
 
-_TRIES_OF_WRONG_BYTES = 2
-_FINAL = (401, 403, 404, 410)
-"""Statuses that asking again does not mend."""
+_HASHING = 2
+"""More threads for large files than downloads run, so that some can hash."""
+
+_LEAVE_SECONDS = 5.0
+"""How long the end waits for threads. They touch no file any more; one may still be making a connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchOptions:
-    """How hard the line may be used."""
+    """How hard the line may be used, and for how long to wait for it."""
 
     aria2c: Path
 
@@ -48,28 +52,38 @@ class FetchOptions:
     aria2_from: int = 8 << 20
     """Bytes. From here on a file is large and goes through aria2c; a smaller one costs less than its set-up."""
 
+    rate_limit: int | None = None
+    """Bytes per second, of all downloads together."""
+
+    patience: float = 6 * 3600.0
+    """Seconds without a single new byte after which what may yet recover is given up."""
+
+    stall_seconds: float = 30.0
+    """Without a byte for so long a download stands still; a look at its speed takes as long."""
+
     def is_large(self, wanted: Wanted) -> bool:
         """Say whether a blob goes through aria2c."""
         return wanted.file.size >= max(1, self.aria2_from)
 
 
+@dataclass(slots=True)
 class FetchRecord:
     """What a fetch found out, to be read when it is over."""
 
-    def __init__(self) -> None:
-        self.by_source: dict[str, int] = {}
-        """Bytes that came from each source; of blobs that were staged already, under ''."""
+    by_source: dict[str, int] = field(default_factory=dict)
+    """Bytes that came from each source; of blobs that were staged already, under ''."""
 
-        self.digests: dict[Etag, Digest] = {}
-        """The SHA-256 of every blob that was proven."""
+    digests: dict[Etag, Digest] = field(default_factory=dict)
+    """The SHA-256 of every blob that was proven."""
 
-        self._lock = threading.Lock()
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def note(self, file: LockedFile, digest: Digest, source: str) -> None:
-        """Note that a blob is proven, and where it came from."""
+    def note(self, file: LockedFile, digest: Digest, came_from: dict[str, int]) -> None:
+        """Note that a blob is proven, and how many of its bytes came from where."""
         with self._lock:
-            self.by_source[source] = self.by_source.get(source, 0) + file.size
             self.digests[file.etag] = digest
+            for source, size in came_from.items():
+                self.by_source[source] = self.by_source.get(source, 0) + size
 
 
 @contextmanager
@@ -80,194 +94,109 @@ def fetching(
     options: FetchOptions,
     *,
     record: FetchRecord,
+    stores: tuple[Store, ...] = (),
     on_event: OnEvent = ignore,
 ) -> Iterator[Iterator[ProvenBlob]]:
     """Fetch in the background; give the body every blob, proven in this run, in the order of `blobs`.
 
-    A file that no source delivers does not stop the others: they are fetched, then its error is raised in its place.
-    When the body is left, so is all fetching. The caller holds `staging` exclusively.
+    What `stores` on this machine have is copied, the rest comes from `sources`. A file that no source delivers does not
+    stop the others: they are fetched, then its error is raised in its place. When the body is left, so is all
+    fetching. The caller holds `staging` exclusively.
     """
     on_event(Started(Phase.FETCH, sum(wanted.file.size for wanted in blobs)))
-    stop = threading.Event()
+    jobs = [Job(wanted, len(sources), large=options.is_large(wanted), on_event=on_event) for wanted in blobs]
+    stop, line = threading.Event(), Line(options.rate_limit)
     with ExitStack() as stack:
-        pools = stack.enter_context(_Pools(options.jobs))
-        web = stack.enter_context(Web(connections=_SMALL_JOBS + options.jobs))
-        downloader = stack.enter_context(Downloader(options.aria2c, staging.partial, jobs=options.jobs))
-        stack.callback(stop.set)
-        work = _Fetch(
-            sources=sources, staging=staging, options=options, record=record, web=web, downloader=downloader, stop=stop
+        crew = stack.enter_context(_Crew())
+        web = stack.enter_context(
+            Web(connections=_SMALL_JOBS + options.jobs, timeouts=(CONNECT_SECONDS, options.stall_seconds))
         )
-        yield _in_order(blobs, pools.submit_all(blobs, work, on_event), staging, on_event)
+        downloader = stack.enter_context(
+            Downloader(
+                options.aria2c, staging.partial, jobs=options.jobs, line=line, certificates=_certificates(sources)
+            )
+        )
+        stack.callback(stop.set)
+        work = BlobFetch(
+            staging=staging,
+            stores=stores,
+            roster=Roster(sources, on_event),
+            courier=Courier(web, downloader, connections=options.connections, line=line, stop=stop),
+            patience=Patience(options.patience, on_event),
+            stall_seconds=options.stall_seconds,
+            settled=record.note,
+            on_event=on_event,
+            stop=stop,
+        )
+        crew.employ(Jobs(job for job in jobs if not job.large), work, threads=_SMALL_JOBS)
+        crew.employ(Jobs(job for job in jobs if job.large), work, threads=options.jobs + _HASHING)
+        yield _in_order(jobs, staging, on_event)
 
 
-def _in_order(
-    blobs: tuple[Wanted, ...], results: list[Future[Digest]], staging: Staging, on_event: OnEvent
-) -> Iterator[ProvenBlob]:
+def _certificates(sources: tuple[Source, ...]) -> bytes:
+    own = {source.ca for source in sources if source.ca is not None}
+    return merged_certificates(sorted(own), fallback=bundled_certificates())
+
+
+def _in_order(jobs: list[Job], staging: Staging, on_event: OnEvent) -> Iterator[ProvenBlob]:
     seen: set[Digest] = set()
-    for wanted, result in zip(blobs, results):
+    for job in jobs:
         try:
-            digest = result.result()
-        except FetchError:
-            _finish_the_rest(results)
+            digest = job.result.result()
+        except (FetchError, AccessDeniedError):
+            _finish_the_rest(jobs)
             raise
         if digest not in seen:
             seen.add(digest)
-            yield ProvenBlob(path=staging.blob(wanted.file.etag), sha256=digest, size=wanted.file.size)
+            file = job.wanted.file
+            yield ProvenBlob(path=staging.blob(file.etag), sha256=digest, size=file.size)
     on_event(Finished(Phase.FETCH))
 
 
-def _finish_the_rest(results: list[Future[Digest]]) -> None:
+def _finish_the_rest(jobs: list[Job]) -> None:
     """Let the others come in: the next run then has only what failed left to do."""
-    failures = [error for error in (result.exception() for result in results) if isinstance(error, BundlerError)]
+    errors = [job.result.exception() for job in jobs]
+    failures = [error for error in errors if isinstance(error, BundlerError)]
     if len(failures) > 1:
         failures[0].hint = f"{len(failures):,} files failed; all others are staged. {failures[0].hint}".strip()
 
 
-class _Pools:
-    """Threads for small files, and for large ones; a few more than downloads run, so that some can hash."""
+class _Crew:
+    """Threads that do jobs until there are none, or until the block is left."""
 
-    def __init__(self, jobs: int) -> None:
-        self._small = ThreadPoolExecutor(max_workers=_SMALL_JOBS, thread_name_prefix="small")
-        self._large = ThreadPoolExecutor(max_workers=jobs + 2, thread_name_prefix="large")
+    def __init__(self) -> None:
+        self._threads: list[threading.Thread] = []
+        self._jobs: list[Jobs[Job]] = []
 
-    def __enter__(self) -> _Pools:
+    def __enter__(self) -> _Crew:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for pool in (self._small, self._large):
-            pool.shutdown(wait=True, cancel_futures=True)
+        for jobs in self._jobs:
+            jobs.close()
+        deadline = time.monotonic() + _LEAVE_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
-    def submit_all(self, blobs: tuple[Wanted, ...], work: _Fetch, on_event: OnEvent) -> list[Future[Digest]]:
-        """Start on all blobs, in order."""
-        return [
-            (self._large if work.options.is_large(wanted) else self._small).submit(work.fetch, wanted, on_event)
-            for wanted in blobs
-        ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Fetch:
-    """One blob after another, from whichever source gives its true bytes."""
-
-    sources: tuple[Source, ...]
-    staging: Staging
-    options: FetchOptions
-    record: FetchRecord
-    web: Web
-    downloader: Downloader
-    stop: threading.Event
-
-    def fetch(self, wanted: Wanted, on_event: OnEvent) -> Digest:
-        """Return the SHA-256 of a blob that stands in staging, proven."""
-        meter = Meter(Phase.FETCH, on_event)
-        source = ""
-        with explain_os_errors(f"fetching {wanted}"):
-            digest = self.staging.adopt(wanted.file)
-            if digest is None:
-                digest, source = self._fetch_from_any(wanted, meter, on_event)
-        meter.at(wanted.file.size)
-        self.record.note(wanted.file, digest, source)
-        return digest
-
-    def _fetch_from_any(self, wanted: Wanted, meter: Meter, on_event: OnEvent) -> tuple[Digest, str]:
-        wrong = 0
-        failures: dict[str, FetchError] = {}
-        for source in self._rounds(failures):
-            start = source.address(wanted)
-            if start is None:
-                continue
-            try:
-                return self._fetch_once(wanted, start, meter), source.name
-            except WrongBytesError as error:
-                on_event(Noted(f"{source.name}: {error}"))
-                failures[source.name] = error
-                wrong += 1
-                meter.at(0)
-                if wrong >= max(_TRIES_OF_WRONG_BYTES, len(self.sources)):
-                    raise
-            except Aria2Error:
-                # Not the source's fault, nor would another one help.
-                raise
-            except FetchError as error:
-                failures[source.name] = error
-        raise _nobody_has(wanted, failures)
-
-    def _rounds(self, failures: dict[str, FetchError]) -> Iterator[Source]:
-        """Yield the sources in order, then again after a pause those that may have recovered."""
-        for number in range(_ROUNDS):
-            hopeful = [source for source in self.sources if not _is_final(failures.get(source.name))]
-            if number and hopeful:
-                self.stop.wait(_PAUSE * 4 ** (number - 1))
-            for source in hopeful:
-                if not self.stop.is_set():
-                    yield source
-
-    def _fetch_once(self, wanted: Wanted, start: Location, meter: Meter) -> Digest:
-        file = wanted.file
-        staged = self._download_on(wanted, start, meter)
-        digest = prove(staged, file)
-        if digest is None:
-            found = _found(staged, file)
-            self.downloader.discard(staged.name)
-            raise WrongBytesError(
-                f"{wanted} has {found}, the lock says {file.etag}",
-                hint="name another endpoint with `--endpoint`; if the lock is wrong, make it again with `bundle lock`",
-            )
-        self.staging.admit(staged, file)
-        return digest
-
-    def _download_on(self, wanted: Wanted, start: Location, meter: Meter) -> Path:
-        """Download, and go on after a failure for as long as each attempt gets further: lines drop, links expire."""
-        path = self.staging.partial / f"{wanted.file.etag}.part"
-        if not self.options.is_large(wanted):
-            path.unlink(missing_ok=True)
-            meter.at(0)
-        reached = meter.told
-        while True:
-            try:
-                self._download(wanted, start, path, meter)
-                return path
-            except Aria2Error:
-                raise
-            except FetchError:
-                if meter.told <= reached or self.stop.wait(_PAUSE):
-                    raise
-                reached = meter.told
-
-    def _download(self, wanted: Wanted, start: Location, path: Path, meter: Meter) -> None:
-        size = wanted.file.size
-        if not self.options.is_large(wanted):
-            self.web.download(start, path, size=size, meter=meter)
-            return
-        location = self.web.locate(start)
-        if location.token:
-            # Only Python may know a token; aria2 would pass it on.
-            self.web.download(location, path, size=size, meter=meter)
-            return
-        download = Download(name=path.name, size=size, urls=(location.url,), connections=self.options.connections)
-        self.downloader.download(download, meter)
+    def employ(self, jobs: Jobs[Job], work: BlobFetch, *, threads: int) -> None:
+        """Start on jobs, in order."""
+        self._jobs.append(jobs)
+        for _ in range(min(threads, len(jobs))):
+            # A daemon: the process need not wait for a connection that does not come about.
+            thread = threading.Thread(target=_do_all, args=(jobs, work), name="fetch", daemon=True)
+            thread.start()
+            self._threads.append(thread)
 
 
-def _is_final(error: FetchError | None) -> bool:
-    # A link that the hub gave may expire on the way: asking for a fresh one mends a 403 there.
-    if isinstance(error, DownloadFailedError):
-        return error.failure.http_status in _FINAL and error.failure.http_status != 403
-    if isinstance(error, StatusError):
-        return error.status in _FINAL and not (error.status == 403 and error.redirected)
-    return False
-
-
-def _found(path: Path, file: LockedFile) -> str:
-    size, hasher = hash_file(path, git=True)
-    return f"{size:,} bytes and {hasher.sha256 if isinstance(file.etag, Digest) else hasher.git_oid}"
-
-
-def _nobody_has(wanted: Wanted, failures: dict[str, FetchError]) -> NoSourceError:
-    reasons = "; ".join(f"{name}: {error}" for name, error in failures.items())
-    hint = "run the same command again: what is whole is kept. Name another source with `--endpoint`"
-    if any(isinstance(error, StatusError) and error.status in (401, 403) for error in failures.values()):
-        hint = (
-            f"if {wanted.repo} is gated, accept its terms on {OFFICIAL_ENDPOINT}, then `hf auth login` or set "
-            "HF_TOKEN: the token goes there and nowhere else"
-        )
-    return NoSourceError(f"no source delivers {wanted}: {reasons or 'there is none'}", hint=hint)
+def _do_all(jobs: Jobs[Job], work: BlobFetch) -> None:
+    while taken := jobs.take():
+        number, job = taken
+        try:
+            later = work.advance(job)
+        except BaseException as error:  # whatever it is, whoever waits for the result is told
+            job.result.set_exception(error)
+            later = None
+        if later is None:
+            jobs.done()
+        else:
+            jobs.put_off(number, later)

@@ -1,4 +1,4 @@
-"""Plain HTTP for small files and for finding out where large ones are. The only module that imports requests.
+"""Plain HTTP: questions to endpoints, small files, and where large ones are. The only module that imports requests.
 
 A token goes to the origin it was given for. Redirects are followed here, one by one, and at the first that leaves the
 origin the token stays behind; no token ever comes from `~/.netrc`, and no cookie is kept.
@@ -8,39 +8,49 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urljoin
 
 import requests
-from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from bundler.errors import FetchError
-from bundler.gateway.endpoint import origin
-from bundler.progress import Meter
+from bundler.gateway.connections import Connections
+from bundler.gateway.endpoint import Endpoint, origin
+from bundler.gateway.proxies import Proxies
+from bundler.gateway.trouble import SourceError, Trouble, trouble_of_status
+from bundler.manifest import EndpointKind
 
-_TIMEOUTS = (15.0, 30.0)
+CONNECT_SECONDS = 15.0
+_TIMEOUTS = (CONNECT_SECONDS, 30.0)
 """Seconds to connect, and between two bytes."""
 
+MAX_ANSWER_SIZE = 256 << 20
+"""Bytes of an answer to a question. A million files are listed in less."""
+
 _MAX_REDIRECTS = 8
-_CHUNK_SIZE = 1 << 16
+_CHUNK_SIZE = 16 << 10
+"""Small enough that a slow source is seen to be slow."""
+
 _REDIRECTS = (301, 302, 303, 307, 308)
-_NO_HEAD = (405, 501)
+_NO_HEAD = (400, 403, 405, 501)
+"""What servers answer that know no HEAD, or do not want one."""
+
 _PLAIN_URL = re.compile(r"https?://[^/?#@\\\s]+([/?#]\S*)?\Z")
 
 
-class StatusError(FetchError):
+class StatusError(SourceError):
     """A server answered, but not with the file."""
 
-    def __init__(self, url: str, status: int, *, redirected: bool) -> None:
-        super().__init__(f"{_without_query(url)} answered {status}")
+    def __init__(self, url: str, status: int, *, redirected: bool, retry_after: float | None = None) -> None:
+        trouble = trouble_of_status(status, redirected=redirected)
+        super().__init__(f"{_without_query(url)} answered {status}", trouble, retry_after=retry_after)
         self.status = status
-
-        self.redirected = redirected
-        """Whether another origin said so than the one that was asked first: its links may expire."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,36 +59,83 @@ class Location:
 
     url: str
 
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     """Needed there, and allowed there: the origin is the endpoint's own."""
 
+    cookie: str = ""
+    """Name of a cookie that holds the token as well, for servers that look for it there."""
 
-class _Session(requests.Session):
-    """Takes a redirect for an answer: else requests would parse it, and read all that comes with it."""
+    ca: Path | None = None
+    """Certificates to trust besides the system's."""
 
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """See no redirect."""
+    proxies: Proxies = Proxies()
+
+    @classmethod
+    def at(cls, endpoint: Endpoint, url: str) -> Location:
+        """Return a URL of an endpoint's, with all that it takes to get there."""
+        if origin(url) != origin(endpoint.url):
+            raise ValueError(f"{_without_query(url)} is not of {endpoint.url}")
+        cookie = "m_session_id" if endpoint.kind is EndpointKind.MODELSCOPE else ""
+        return cls(url=url, token=endpoint.token, cookie=cookie, ca=endpoint.ca, proxies=endpoint.proxies)
+
+    @property
+    def proxy(self) -> str | None:
+        """The proxy to use, None for none. Raises `ProxyError`."""
+        return self.proxies.for_url(self.url)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the server is told of the user."""
+        if not self.token:
+            return {}
+        cookie = {"Cookie": f"{self.cookie}={self.token}"} if self.cookie else {}
+        return {"Authorization": f"Bearer {self.token}", **cookie}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a server says to a question, whatever its status."""
+
+    status: int
+    headers: Mapping[str, str]
+    """By name, in any case."""
+
+    body: bytes
+
+    next_page: str | None
+    """Where the `Link` header says that the answer goes on. May lead anywhere."""
 
 
 class Web:
     """A pool of connections, safe to use from many threads."""
 
-    def __init__(self, *, connections: int) -> None:
+    def __init__(self, *, connections: int, timeouts: tuple[float, float] = _TIMEOUTS) -> None:
+        self._connections = Connections(at_once=connections)
+        self._timeouts = timeouts
         self._closing = threading.Event()
-        self._session = _Session()
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._session.headers["Accept-Encoding"] = "identity"
-        # Something callable keeps requests from looking into ~/.netrc.
-        self._session.auth = lambda request: request
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(pool_connections=8, pool_maxsize=connections))
 
     def __enter__(self) -> Web:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._closing.set()
-        self._session.close()
+        self._connections.close()
+
+    def ask(self, location: Location, *, method: str = "GET", limit: int = MAX_ANSWER_SIZE) -> Answer:
+        """Ask a question, following redirects; errors by status are answers too.
+
+        Raises `FetchError` if there is no answer, or more than `limit` bytes of it.
+        """
+        with self._answer(method, location, any_status=True) as (_, response):
+            body = bytearray()
+            for chunk in _chunks(response):
+                body += chunk
+                if len(body) > limit:
+                    raise FetchError(f"{_without_query(location.url)} answers with more than {limit:,} bytes")
+            next_page = response.links.get("next", {}).get("url")
+            return Answer(
+                status=response.status_code, headers=response.headers, body=bytes(body), next_page=next_page
+            )
 
     def locate(self, start: Location) -> Location:
         """Follow redirects as far as the first that leaves the origin; its target may be signed for a GET alone.
@@ -89,63 +146,78 @@ class Web:
             with self._answer("HEAD", start) as (location, _):
                 return location
         except StatusError as error:
-            if error.status in _NO_HEAD:
-                return start
-            raise
+            if error.status not in _NO_HEAD:
+                raise
+        with self._answer("GET", start, asking="bytes=0-0", to_the_end=False) as (location, _):
+            return location
 
-    def download(self, start: Location, path: Path, *, size: int, meter: Meter) -> None:
+    def download(self, start: Location, path: Path, *, size: int, on_bytes: Callable[[int], None]) -> None:
         """Write what a URL gives to `path`, going on behind the bytes that it has. Never more than `size` bytes.
 
-        Raises `FetchError` if the line or the server failed, or the length is not `size`; what came stays in `path`.
+        `on_bytes` is told how many are there, and may raise to give up. Raises `SourceError` if the line or the server
+        failed, or the length is not `size`; what came stays in `path`.
         """
         done = path.stat().st_size if path.is_file() else 0
         done = done if done < size else 0
-        with self._answer("GET", start, from_byte=done) as (_, response), path.open("r+b" if done else "wb") as stream:
-            if response.status_code != 206:
-                done = 0
-            stream.seek(done)
-            stream.truncate()
-            for chunk in _chunks(response):
-                done += len(chunk)
-                if done > size:
-                    break
-                if self._closing.is_set():
-                    raise FetchError(f"{_without_query(start.url)}: interrupted")
-                stream.write(chunk)
-                meter.at(done)
-        if done != size:
-            raise FetchError(f"{_without_query(start.url)} gave {'more' if done > size else 'only'} "
-                             f"{size if done > size else done:,} of {size:,} bytes")
+        with self._answer("GET", start, asking=f"bytes={done}-" if done else "") as (location, response):
+            done = done if response.status_code == 206 else 0
+            _check_length(location.url, response, size - done)
+            self._check_open(start)
+            with path.open("r+b" if done else "wb") as stream:
+                stream.seek(done)
+                stream.truncate()
+                on_bytes(done)
+                for chunk in _chunks(response):
+                    done += len(chunk)
+                    self._check_open(start)
+                    if done > size:
+                        raise _misfit(start.url, f"gave more than {size:,} bytes")
+                    stream.write(chunk)
+                    on_bytes(done)
+        if done < size:
+            raise SourceError(f"{_without_query(start.url)} gave only {done:,} of {size:,} bytes", Trouble.BROKEN)
+
+    def explain(self, location: Location, *, size: int) -> None:
+        """Ask for the first byte of a file of `size` bytes, and raise what is wrong with the answer."""
+        with self._answer("GET", location, asking="bytes=0-0") as (_, response):
+            _check_length(location.url, response, 1 if response.status_code == 206 else size)
+
+    def _check_open(self, start: Location) -> None:
+        if self._closing.is_set():
+            raise FetchError(f"{_without_query(start.url)}: interrupted")
 
     @contextmanager
     def _answer(
-        self, method: str, location: Location, *, from_byte: int = 0
+        self, method: str, location: Location, *, asking: str = "", any_status: bool = False, to_the_end: bool = True
     ) -> Iterator[tuple[Location, requests.Response]]:
         home = origin(location.url)
         for _ in range(_MAX_REDIRECTS):
-            response = self._ask(method, location, from_byte)
+            response = self._ask(method, location, asking)
             with response:
                 if response.status_code in _REDIRECTS and "location" in response.headers:
                     location = _next(location, response.headers["location"])
                     # A body that was read lets the connection be used again.
                     next(_chunks(response), b"")
-                    if method == "HEAD" and origin(location.url) != home:
+                    if (method == "HEAD" or not to_the_end) and origin(location.url) != home:
                         yield location, response
                         return
                     continue
-                if response.status_code not in (200, 206):
-                    raise StatusError(location.url, response.status_code, redirected=origin(location.url) != home)
+                if response.status_code not in (200, 206) and not any_status:
+                    raise StatusError(
+                        location.url, response.status_code, redirected=origin(location.url) != home,
+                        retry_after=_retry_after(response.headers.get("Retry-After", "")),
+                    )
                 yield location, response
                 return
-        raise FetchError(f"{_without_query(location.url)} redirects without end")
+        raise _misfit(location.url, "redirects without end")
 
-    def _ask(self, method: str, location: Location, from_byte: int) -> requests.Response:
-        headers = {"Authorization": f"Bearer {location.token}"} if location.token else {}
-        if from_byte:
-            headers["Range"] = f"bytes={from_byte}-"
+    def _ask(self, method: str, location: Location, asking: str) -> requests.Response:
+        headers = location.headers | ({"Range": asking} if asking else {})
+        proxy = location.proxy
         try:
-            return self._session.request(
-                method, location.url, headers=headers, stream=True, allow_redirects=False, timeout=_TIMEOUTS
+            return self._connections.session(location.ca).request(
+                method, location.url, headers=headers, stream=True, allow_redirects=False, timeout=self._timeouts,
+                proxies={"http": proxy, "https": proxy} if proxy else {},
             )
         except requests.RequestException as error:
             raise _line_error(location.url, error) from error
@@ -158,8 +230,8 @@ def _next(location: Location, target: str) -> Location:
     except ValueError:
         url, stays = "", False
     if not _PLAIN_URL.match(url):
-        raise FetchError(f"{_without_query(location.url)} redirects to what is not a plain http or https URL")
-    return Location(url=url, token=location.token if stays else None)
+        raise _misfit(location.url, "redirects to what is not a plain http or https URL")
+    return replace(location, url=url, token=location.token if stays else None)
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:
@@ -169,8 +241,40 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
         raise _line_error(response.url, error) from error
 
 
-def _line_error(url: str, error: Exception) -> FetchError:
-    return FetchError(f"{_without_query(url)}: {type(error).__name__}")
+def _line_error(url: str, error: Exception) -> SourceError:
+    # A time-out between bytes and a cut body are the server's; whatever else there is, is the way to it.
+    cut = (requests.ReadTimeout, requests.exceptions.ChunkedEncodingError)
+    trouble = Trouble.BROKEN if isinstance(error, cut) else Trouble.UNREACHABLE
+    return SourceError(f"{_without_query(url)}: {type(error).__name__}", trouble)
+
+
+def _misfit(url: str, what: str) -> SourceError:
+    return SourceError(f"{_without_query(url)} {what}", Trouble.MISFIT)
+
+
+def _check_length(url: str, response: requests.Response, expected: int) -> None:
+    """Refuse an answer of another length, where it tells its length, before it is read."""
+    told = response.headers.get("Content-Length", "")
+    if "Content-Encoding" in response.headers or not told.isdecimal() or int(told) == expected:
+        return
+    if "html" in response.headers.get("Content-Type", ""):
+        raise SourceError(f"{_without_query(url)} gave a web page instead of the file", Trouble.PAGE)
+    raise _misfit(url, f"offers {int(told):,} bytes where {expected:,} should come")
+
+
+def _retry_after(text: str) -> float | None:
+    """Read the header of RFC 9110, 10.2.3: seconds, or a date."""
+    if text.strip().isdecimal():
+        return float(text)
+    try:
+        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):  # no date, or one without a time zone
+        return None
+
+
+def bundled_certificates() -> Path:
+    """Return the store that the HTTP library brings along."""
+    return Path(DEFAULT_CA_BUNDLE_PATH)
 
 
 def _without_query(url: str) -> str:

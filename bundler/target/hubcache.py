@@ -9,19 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
+import stat
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
+from bundler.access import PUBLIC, Access
 from bundler.digest import Commit, Etag, GitOid, hash_file
 from bundler.errors import BundlerError
 from bundler.fields import parse_json, read_bounded
-from bundler.fsio import FOLDER_MODE, atomic_write, hold_lock, make_folders, place_folder, place_link, sync_folder
+from bundler.fsio import atomic_write, hold_lock, make_folders, place_folder, place_link, sync_folder
 from bundler.lock import LockedFile
-from bundler.names import RefName, RelPath, RepoId
+from bundler.names import BundleName, RefName, RelPath, RepoId
 from bundler.progress import Noted, OnEvent
 
 _TREE_VERSION = 1
@@ -39,25 +41,75 @@ def default_cache_dir(environment: Mapping[str, str], home: Path) -> Path:
     return caches / "huggingface" / "hub"
 
 
+class Linking(StrEnum):
+    """What the files in a snapshot are. All readers take all three."""
+
+    SYMBOLIC = "symbolic links"
+    """As huggingface_hub makes them: links to blobs."""
+
+    HARD = "hard links"
+    """Second names of the blobs."""
+
+    NONE = "files"
+    """Files of their own, and no blobs: for media that know no links."""
+
+
 @dataclass(frozen=True, slots=True)
 class RepoFolder:
     """One repository in the cache. Whoever changes it holds `exclusively`."""
 
     path: Path
+    access: Access = PUBLIC
+    linking: Linking = Linking.SYMBOLIC
 
     @classmethod
-    def of(cls, cache_dir: Path, repo: RepoId) -> RepoFolder:
+    def of(cls, cache_dir: Path, repo: RepoId, *, access: Access = PUBLIC) -> RepoFolder:
         """Return the folder of `repo`, which need not exist."""
-        return cls(cache_dir / repo.cache_folder)
+        return cls(cache_dir / repo.cache_folder, access)
+
+    @classmethod
+    def found(cls, cache_dir: Path, repo: RepoId) -> RepoFolder:
+        """Return the folder of `repo`, which exists: what is added is for those who may read and write it now."""
+        path = cache_dir / repo.cache_folder
+        status = path.stat()
+        return cls(path, Access.of_folders(stat.S_IMODE(status.st_mode), group=status.st_gid))
 
     @property
     def staging(self) -> Path:
         """What is not yet visible to anybody, on the same file system as what it will become."""
         return self.path / ".bundler" / "staging"
 
+    @property
+    def receipts(self) -> Path:
+        """The folder of what was installed, and when; it need not exist."""
+        return self.path / ".bundler" / "receipts"
+
+    @property
+    def draft(self) -> Path:
+        """The receipt of refs that are being moved; left over, it tells the next run where they came from."""
+        return self.path / ".bundler" / "receipt.draft"
+
+    def incoming(self, bundle: BundleName) -> Path:
+        """Return where it is kept what a bundle holds, some of whose sticks are still to come."""
+        return self.path / ".bundler" / "incoming" / bundle
+
     def blob(self, etag: Etag) -> Path:
         """Return where the blob of that name stands, or will."""
         return self.path / "blobs" / etag
+
+    def content(self, commit: Commit, file: LockedFile) -> Path:
+        """Return where the bytes of a file go: to its blob, or, without links, to the snapshot itself.
+
+        The files of a snapshot that is new here come together in staging, from where it is renamed as a whole.
+        """
+        if self.linking is not Linking.NONE:
+            return self.blob(file.etag)
+        final = self.snapshot(commit)
+        return (final if final.is_dir() else self.gathering(commit)) / file.path
+
+    def gathering(self, commit: Commit) -> Path:
+        """Return where the files of a snapshot come together that has no links."""
+        return self.staging / f"{commit}.snapshot"
 
     def snapshot(self, commit: Commit) -> Path:
         """Return the folder of a commit's files."""
@@ -67,59 +119,84 @@ class RepoFolder:
     def exclusively(self, on_event: OnEvent) -> Iterator[None]:
         """Hold the repository against other installers; wait if one holds it. A killed holder blocks nobody.
 
-        Whoever holds it finds empty staging: leftovers of an interrupted run are removed. Those of a body that
-        fails are removed at once, as they may be what filled the file system.
+        Whoever holds it finds what an interrupted run staged, and goes on with it or removes it.
         """
         for folder in (self.staging, self.path / "blobs", self.path / "snapshots", self.path / "refs"):
-            make_folders(folder)
-        with hold_lock(self.path / ".bundler" / "lock", lambda text: on_event(Noted(text))):
-            shutil.rmtree(self.staging)
-            make_folders(self.staging)
-            try:
-                yield
-            except BaseException:
-                shutil.rmtree(self.staging, ignore_errors=True)
-                raise
+            make_folders(folder, access=self.access)
+        with hold_lock(self.path / ".bundler" / "lock", lambda text: on_event(Noted(text)), access=self.access):
+            yield
 
     def holds(self, file: LockedFile) -> bool:
         """Say whether the right bytes stand under the file's blob name. Reads and hashes all of them."""
-        path = self.blob(file.etag)
-        try:
-            if not path.is_file() or path.stat().st_size != file.size:
-                return False
-            hasher = hash_file(path, git=isinstance(file.etag, GitOid))[1]
-        except OSError:
-            return False
-        return hasher.sha256 == file.sha256 and hasher.matches(file.etag)
+        return is_right(self.blob(file.etag), file)
 
     def write_snapshot(self, commit: Commit, files: Sequence[LockedFile]) -> None:
-        """Make the files of a commit appear, each a link to its blob; all at once if the commit is new here.
+        """Make the files of a commit appear, whose bytes are where `content` says; all at once if it is new here.
 
         Files of the same commit that are there and not among `files` stay.
         """
         final = self.snapshot(commit)
-        if not final.exists():
-            staged = self.staging / uuid.uuid4().hex
-            _link_files(staged, files)
-            place_folder(staged, final)
-        else:
+        if final.exists():
             self._merge_snapshot(final, files)
+        elif self.linking is Linking.NONE:
+            make_folders(self.gathering(commit), access=self.access)
+            place_folder(self.gathering(commit), final)
+        else:
+            staged = self.staging / uuid.uuid4().hex
+            self._link_files(staged, files)
+            place_folder(staged, final)
+        self._remove_markers(commit, files)
+
+    def _link_files(self, folder: Path, files: Sequence[LockedFile]) -> None:
+        folders = {folder}
+        folder.mkdir()
         for file in files:
-            # A stale marker of absence would hide the file from every reader.
-            with suppress(FileNotFoundError, NotADirectoryError):
-                (self.path / ".no_exist" / commit / file.path).unlink()
+            path = folder / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._link(path, file)
+            folders.update(path.parents[:len(file.path.split("/"))])
+        for each in folders:
+            self.access.grant_folder(each)
+            sync_folder(each)
+
+    def _link(self, path: Path, file: LockedFile) -> None:
+        if self.linking is Linking.HARD:
+            # The blob may itself be a link, into a store that repositories share.
+            path.hardlink_to(self.blob(file.etag).resolve())
+        else:
+            path.symlink_to(_link_target(file))
 
     def _merge_snapshot(self, final: Path, files: Sequence[LockedFile]) -> None:
         touched = {final}
-        for file in files:
+        for file in () if self.linking is Linking.NONE else files:
             path = final / file.path
-            if path.is_symlink() and os.readlink(path) == _link_target(file):
+            if self._is_linked(path, file):
                 continue
-            make_folders(path.parent)
+            make_folders(path.parent, access=self.access)
             staged = self.staging / uuid.uuid4().hex
-            staged.symlink_to(_link_target(file))
+            self._link(staged, file)
             place_link(staged, path)
             touched.add(path.parent)
+        for folder in touched:
+            sync_folder(folder)
+
+    def _is_linked(self, path: Path, file: LockedFile) -> bool:
+        """Say whether a file of a snapshot is the right link already, of the kind that is wanted."""
+        try:
+            if self.linking is Linking.SYMBOLIC:
+                return os.readlink(path) == _link_target(file)
+            return stat.S_ISREG(path.lstat().st_mode) and path.samefile(self.blob(file.etag))
+        except OSError:
+            return False
+
+    def _remove_markers(self, commit: Commit, files: Sequence[LockedFile]) -> None:
+        """Remove stale markers of absence, which would hide files from every reader."""
+        touched = set()
+        for file in files:
+            marker = self.path / ".no_exist" / commit / file.path
+            with suppress(FileNotFoundError, NotADirectoryError):
+                marker.unlink()
+                touched.add(marker.parent)
         for folder in touched:
             sync_folder(folder)
 
@@ -129,9 +206,9 @@ class RepoFolder:
         A listing of more than is there would make clients refuse the snapshot as incomplete.
         """
         entries = self._listed_and_there(commit) | {file.path: _tree_entry(file) for file in files}
-        make_folders(self.path / "trees")
+        make_folders(self.path / "trees", access=self.access)
         text = json.dumps({"format_version": _TREE_VERSION, "files": dict(sorted(entries.items()))}, indent=1)
-        with atomic_write(self.path / "trees" / f"{commit}.json", staging=self.staging) as stream:
+        with atomic_write(self.path / "trees" / f"{commit}.json", staging=self.staging, access=self.access) as stream:
             stream.write(text.encode())
 
     def _listed_and_there(self, commit: Commit) -> dict[str, object]:
@@ -150,25 +227,43 @@ class RepoFolder:
             if isinstance(entry, dict) and _is_path(path) and (snapshot / path).is_file()
         }
 
+    def refs(self) -> dict[RefName, Commit]:
+        """Return all refs by which a reader can resolve something."""
+        return {name: commit for name in self._ref_names() if (commit := self.read_ref(name))}
+
+    def _ref_names(self) -> Iterator[RefName]:
+        top = self.path / "refs"
+        for path in sorted(top.rglob("*")):
+            with suppress(ValueError):
+                yield RefName(path.relative_to(top).as_posix())
+
+    def read_ref(self, name: RefName) -> Commit | None:
+        """Return the commit that `name` resolves to; None if a reader can resolve nothing by it."""
+        path = self.path / "refs" / name
+        if not path.is_file():
+            return None
+        try:
+            return Commit(read_bounded(path, limit=Commit.length, failure=BundlerError).decode("ascii", "replace"))
+        except (BundlerError, ValueError):
+            return None
+
     def write_ref(self, name: RefName, commit: Commit) -> None:
         """Make `name` resolve to `commit`: 40 digits, no newline, or no client can read it."""
         path = self.path / "refs" / name
-        make_folders(path.parent)
-        with atomic_write(path, staging=self.staging) as stream:
+        make_folders(path.parent, access=self.access)
+        with atomic_write(path, staging=self.staging, access=self.access) as stream:
             stream.write(commit.encode())
 
 
-def _link_files(folder: Path, files: Sequence[LockedFile]) -> None:
-    folders = {folder}
-    folder.mkdir()
-    for file in files:
-        path = folder / file.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.symlink_to(_link_target(file))
-        folders.update(path.parents[:len(file.path.split("/"))])
-    for each in folders:
-        each.chmod(FOLDER_MODE)
-        sync_folder(each)
+def is_right(path: Path, file: LockedFile) -> bool:
+    """Say whether the right bytes of a file stand at `path`. Reads and hashes all of them."""
+    try:
+        if not path.is_file() or path.stat().st_size != file.size:
+            return False
+        hasher = hash_file(path, git=isinstance(file.etag, GitOid))[1]
+    except OSError:
+        return False
+    return hasher.sha256 == file.sha256 and hasher.matches(file.etag)
 
 
 def _is_path(text: str) -> bool:

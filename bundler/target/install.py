@@ -6,25 +6,48 @@ at any moment finds a whole snapshot, the old one or the new one.
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.digest import BlobHasher, Digest, GitOid
-from bundler.errors import DamagedBundleError, InstallError, NotEnoughSpaceError
-from bundler.format.index import Blob, Snapshot, sha256_of
-from bundler.format.reader import BlobReader, Bundle, open_bundle
-from bundler.fsio import explain_os_errors, free_bytes, make_folders, place_all, write_all
-from bundler.lock import LockedFile
-from bundler.names import RefName, refs_of
-from bundler.progress import Advanced, Finished, OnEvent, Phase, Started, ignore
-from bundler.target.hubcache import RepoFolder
+from bundler.access import PUBLIC, Access
+from bundler.errors import BundlerError, DamagedBundleError, IncompleteBundleError
+from bundler.format.index import Snapshot, Volume, sha256_of
+from bundler.format.policy import Policies, open_approved
+from bundler.format.problem import Problem
+from bundler.format.reader import Bundle
+from bundler.fsio import explain_os_errors, make_folders
+from bundler.names import RefName, RepoId
+from bundler.progress import Finished, OnEvent, Phase, Started, ignore
+from bundler.target.blobs import BlobWriter
+from bundler.target.hold import Folders, hold_repositories
+from bundler.target.incoming import begun, forget, remember
+from bundler.target.places import Places, bytes_of, missing_of, places_of
+from bundler.target.preflight import NamedSnapshot, check_repositories, check_space, name_snapshots
+from bundler.target.receipt import Clock, origin_of, utc_now
+from bundler.target.refs import publish_refs, require_no_way_back, settle
+from bundler.target.staging import sweep
 
-_BATCH_FILES = 1000
-_BATCH_BYTES = 256 << 20
-"""Staged blobs are synced and renamed together, at most so many."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallOptions:
+    """How to install, where there is a choice."""
+
+    revision_as: RefName | None = None
+    """A further ref to point at every snapshot."""
+
+    allow_older: bool = False
+    """Whether a ref may go back to a commit that it has left, by what receipts tell."""
+
+    keep_going: bool = False
+    """Whether to install the snapshots that are whole, though others are damaged or not here."""
+
+    symlinks: bool = True
+    """Whether the files of snapshots may be symbolic links; where there are none they are files, whatever this says."""
+
+    access: Access = PUBLIC
+    """For all files and folders that are made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +57,17 @@ class InstallReport:
     bundle: Bundle
     cache_dir: Path
 
-    refs: tuple[tuple[Snapshot, tuple[RefName, ...]], ...]
-    """Each snapshot with the names by which it resolves now, besides its commit."""
+    refs: tuple[NamedSnapshot, ...]
+    """Each snapshot that was installed, with the names by which it resolves now, besides its commit."""
+
+    waiting: tuple[Snapshot, ...]
+    """The other ones: what was there of them is kept, and no reader sees it."""
+
+    problems: tuple[Problem, ...]
+    """What was read and is damaged."""
+
+    to_carry: tuple[Volume, ...]
+    """The volumes that it still takes: those that were not here, and those that are damaged."""
 
     written: int
     """Bytes of blobs that were unpacked."""
@@ -43,174 +75,144 @@ class InstallReport:
     adopted: int
     """Bytes of blobs that were there already, and proved right."""
 
+    def failure(self) -> BundlerError | None:
+        """Return the error that this report amounts to; None if all is installed."""
+        name = self.bundle.index.name
+        names = ", ".join(volume.name for volume in self.to_carry)
+        if self.problems:
+            return DamagedBundleError(
+                f"{name} is damaged", hint=f"copy {names} from the gateway again, and run the same command with it"
+            )
+        if self.waiting:
+            return IncompleteBundleError(
+                f"{name} is not complete, what was here is kept",
+                hint=f"run the same command with the folder that holds {names}",
+            )
+        return None
+
 
 def install_bundle(
     folders: tuple[Path, ...],
     cache_dir: Path,
+    options: InstallOptions = InstallOptions(),
     *,
-    revision_as: RefName | None = None,
+    policies: Policies = Policies(),
     workers: int,
+    clock: Clock = utc_now,
     on_event: OnEvent = ignore,
 ) -> InstallReport:
     """Unpack a bundle into the cache at `cache_dir`; run again after an interruption, it goes on.
 
-    `revision_as` is a further ref to point at every snapshot. Raises before the first write if the bundle is not
-    complete, is not a bundle, or does not fit.
+    Where volumes are not in `folders`, what is there is kept for a run with the others: these need neither index nor
+    sums. Without `keep_going` no snapshot appears before all can. Raises before the first write if there is no
+    bundle, or it does not fit.
     """
-    if revision_as is not None and not refs_of(revision_as):
-        raise InstallError(
-            f"`{revision_as}` is a commit, and names nothing but itself",
-            hint="give `--revision-as` a name such as `main`",
-        )
-    bundle = open_bundle(folders)
-    bundle.require_volumes()
-    named = tuple((snapshot, _refs(snapshot, revision_as)) for snapshot in bundle.index.snapshots)
-    _check_distinct(named)
+    with explain_os_errors("looking for a bundle that was begun"):
+        media = (*folders, *begun(cache_dir, folders))
+    bundle = open_approved(media, policies)
+    _require_volumes(bundle, options)
+    named = name_snapshots(bundle.index.snapshots, options.revision_as)
+    with explain_os_errors("looking at the cache"):
+        check_repositories(cache_dir, named, access=options.access)
+        if not options.allow_older:
+            require_no_way_back(cache_dir, named)
     with explain_os_errors("installing"), ExitStack() as stack:
-        make_folders(cache_dir)
-        for folder in sorted({_folder(cache_dir, snapshot).path for snapshot in bundle.index.snapshots}):
-            stack.enter_context(RepoFolder(folder).exclusively(on_event))
-        places = _places(bundle, cache_dir)
-        on_event(Started(Phase.INSTALL, sum(file.size for files in places.values() for _, file in files)))
-        missing = _missing(places, on_event)
-        _check_space(cache_dir, missing)
-        _write_blobs(bundle, missing, workers=workers, on_event=on_event)
-        _publish(cache_dir, named)
-        on_event(Finished(Phase.INSTALL))
-    return InstallReport(
-        bundle=bundle,
-        cache_dir=cache_dir,
-        refs=named,
-        written=_bytes(missing),
-        adopted=_bytes(places) - _bytes(missing),
-    )
+        make_folders(cache_dir, access=options.access)
+        folders_held = hold_repositories(
+            stack, cache_dir, named, access=options.access, symlinks=options.symlinks, on_event=on_event
+        )
+        install = _Install(
+            bundle=bundle, cache_dir=cache_dir, options=options, named=named, folders=folders_held, on_event=on_event
+        )
+        return install.run(stack, workers=workers, clock=clock)
 
 
-def _refs(snapshot: Snapshot, revision_as: RefName | None) -> tuple[RefName, ...]:
-    if revision_as is None or revision_as in snapshot.refs:
-        return snapshot.refs
-    return (*snapshot.refs, revision_as)
+def _require_volumes(bundle: Bundle, options: InstallOptions) -> None:
+    absent = bundle.absent_volumes()
+    if absent and absent == bundle.index.volumes:
+        raise IncompleteBundleError(
+            f"{', '.join(volume.name for volume in absent)} of {len(absent)} volumes are in none of the folders",
+            hint="name a folder that holds some of the volumes; the others may follow",
+        )
+    if not options.keep_going:
+        bundle.require_uncut()
 
 
-def _check_distinct(named: Iterable[tuple[Snapshot, tuple[RefName, ...]]]) -> None:
-    seen = set()
-    for snapshot, refs in named:
-        for ref in refs:
-            if (snapshot.repo, ref) in seen:
-                raise InstallError(
-                    f"the bundle holds {snapshot.repo} more than once: `{ref}` cannot name both commits",
-                    hint="install it without `--revision-as`, or build a bundle with one of them",
-                )
-            seen.add((snapshot.repo, ref))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Install:
+    """One install, while it holds the repositories."""
 
+    bundle: Bundle
+    cache_dir: Path
+    options: InstallOptions
+    named: tuple[NamedSnapshot, ...]
+    folders: Folders
+    on_event: OnEvent
 
-def _folder(cache_dir: Path, snapshot: Snapshot) -> RepoFolder:
-    return RepoFolder.of(cache_dir, snapshot.repo)
+    def run(self, stack: ExitStack, *, workers: int, clock: Clock) -> InstallReport:
+        """Write, publish and report; `stack` is unwound before the repositories are let go."""
+        self._settle()
+        places = places_of(self.bundle.index.snapshots, self.folders)
+        self.on_event(Started(Phase.INSTALL, bytes_of(places)))
+        missing = missing_of(places, self.on_event)
+        self._sweep(missing)
+        check_space(missing)
+        self._remember(missing)
+        stack.callback(self._sweep, missing)
+        writer = BlobWriter(self.bundle, missing, keep_going=self.options.keep_going, on_event=self.on_event)
+        writer.run(workers=workers)
+        whole = self._whole(writer)
+        _publish(self.folders, whole)
+        publish_refs(self.folders, whole, origin_of(self.bundle), clock=clock)
+        if not writer.unfinished:
+            self._forget()
+        self.on_event(Finished(Phase.INSTALL))
+        return InstallReport(
+            bundle=self.bundle,
+            cache_dir=self.cache_dir,
+            refs=whole,
+            waiting=tuple(snapshot for snapshot, refs in self.named if (snapshot, refs) not in whole),
+            problems=writer.problems,
+            to_carry=writer.lacking,
+            written=writer.written,
+            adopted=bytes_of(places) - bytes_of(missing),
+        )
 
+    def _settle(self) -> None:
+        for folder in self.folders.values():
+            settle(folder)
+        if not self.options.allow_older:
+            # Once more: an installer that was waited for may have moved the ref on.
+            require_no_way_back(self.cache_dir, self.named)
 
-_Places = dict[Digest, list[tuple[RepoFolder, LockedFile]]]
-"""For each blob the cache's blob files that it becomes: a repository has its own, under either kind of name."""
+    def _sweep(self, missing: Places) -> None:
+        """Remove what was left in staging, but for what this bundle can go on with."""
+        paths = [place.staged for found in missing.values() for place in found]
+        gathering: dict[RepoId, list[str]] = {repo: [] for repo in self.folders}
+        for snapshot, _ in self.named:
+            gathering[snapshot.repo].append(self.folders[snapshot.repo].gathering(snapshot.commit).name)
+        for repo, folder in self.folders.items():
+            sweep(folder.staging, keep=paths, folders=gathering[repo])
 
+    def _remember(self, missing: Places) -> None:
+        if missing and self.bundle.absent_volumes():
+            remember(self.bundle, next(iter(self.folders.values())))
 
-def _places(bundle: Bundle, cache_dir: Path) -> _Places:
-    places: _Places = {}
-    seen = set()
-    for snapshot in bundle.index.snapshots:
-        folder = _folder(cache_dir, snapshot)
-        for file in snapshot.files:
-            if (folder, file.etag, file.sha256) not in seen:
-                seen.add((folder, file.etag, file.sha256))
-                places.setdefault(sha256_of(file), []).append((folder, file))
-    return places
+    def _forget(self) -> None:
+        for folder in self.folders.values():
+            forget(self.bundle.index.name, folder)
 
-
-def _missing(places: _Places, on_event: OnEvent) -> _Places:
-    missing: _Places = {}
-    for digest, files in places.items():
-        for folder, file in files:
-            if folder.holds(file):
-                on_event(Advanced(Phase.INSTALL, file.size))
-            else:
-                missing.setdefault(digest, []).append((folder, file))
-    return missing
-
-
-def _bytes(places: _Places) -> int:
-    return sum(file.size for files in places.values() for _, file in files)
-
-
-def _check_space(cache_dir: Path, missing: _Places) -> None:
-    needed, free = _bytes(missing), free_bytes(cache_dir)
-    if needed > free:
-        raise NotEnoughSpaceError(
-            cache_dir,
-            needed=needed,
-            free=free,
-            purpose="the bundle unpacked",
-            way_out="choose another place with `--cache-dir`",
+    def _whole(self, writer: BlobWriter) -> tuple[NamedSnapshot, ...]:
+        if writer.unfinished and not self.options.keep_going:
+            return ()
+        return tuple(
+            (snapshot, refs) for snapshot, refs in self.named
+            if not any(sha256_of(file) in writer.unfinished for file in snapshot.files)
         )
 
 
-def _write_blobs(bundle: Bundle, missing: _Places, *, workers: int, on_event: OnEvent) -> None:
-    batch = _Batch()
-    wanted = [blob for blob in bundle.index.blobs if blob.sha256 in missing]
-    with BlobReader(bundle, workers=workers) as reader:
-        for blob, chunks in reader.read(wanted):
-            for staged, final in _stage(blob, chunks, missing[blob.sha256], on_event):
-                batch.add(staged, final, blob.size)
-    batch.place()
-
-
-def _stage(
-    blob: Blob, chunks: Iterator[memoryview], places: list[tuple[RepoFolder, LockedFile]], on_event: OnEvent
-) -> Iterator[tuple[Path, Path]]:
-    """Write a blob to the staging of every repository that needs it; what is yielded was proven."""
-    pairs = [(folder.staging / uuid.uuid4().hex, folder.blob(file.etag)) for folder, file in places]
-    git_oids = {file.etag for _, file in places if isinstance(file.etag, GitOid)}
-    hasher = BlobHasher(blob.size, git=True) if git_oids else None
-    with ExitStack() as stack:
-        streams = [stack.enter_context(staged.open("xb", buffering=0)) for staged, _ in pairs]
-        for chunk in chunks:
-            if hasher is not None:
-                hasher.update(chunk)
-            for stream in streams:
-                write_all(stream, chunk)
-                on_event(Advanced(Phase.INSTALL, len(chunk)))
-    if hasher is not None and git_oids != {hasher.git_oid}:
-        # Under a git id of other bytes it would spoil every snapshot that has those.
-        raise DamagedBundleError(
-            f"blob {blob.sha256} is whole, but has the git id {hasher.git_oid}, not {', '.join(sorted(git_oids))}",
-            hint="the bundle was built wrong: build it again on the gateway",
-        )
-    yield from pairs
-
-
-class _Batch:
-    """Staged blobs that wait to be placed together."""
-
-    def __init__(self) -> None:
-        self._pairs: list[tuple[Path, Path]] = []
-        self._size = 0
-
-    def add(self, staged: Path, final: Path, size: int) -> None:
-        """Take a staged blob; place all when they are many."""
-        self._pairs.append((staged, final))
-        self._size += size
-        if len(self._pairs) >= _BATCH_FILES or self._size >= _BATCH_BYTES:
-            self.place()
-
-    def place(self) -> None:
-        """Make all of them durable under their final names."""
-        place_all(self._pairs)
-        self._pairs, self._size = [], 0
-
-
-def _publish(cache_dir: Path, named: tuple[tuple[Snapshot, tuple[RefName, ...]], ...]) -> None:
+def _publish(folders: Folders, named: Iterable[NamedSnapshot]) -> None:
     for snapshot, _ in named:
-        _folder(cache_dir, snapshot).write_snapshot(snapshot.commit, snapshot.files)
+        folders[snapshot.repo].write_snapshot(snapshot.commit, snapshot.files)
     for snapshot, _ in named:
-        _folder(cache_dir, snapshot).write_tree(snapshot.commit, snapshot.files)
-    for snapshot, refs in named:
-        # A ref of the commit's own name keeps the snapshot from `hf cache prune`, and lets pins resolve everywhere.
-        for ref in (RefName(snapshot.commit), *refs):
-            _folder(cache_dir, snapshot).write_ref(ref, snapshot.commit)
+        folders[snapshot.repo].write_tree(snapshot.commit, snapshot.files)

@@ -1,0 +1,43 @@
+"""Whose certificates are trusted: the system's, and those of an own authority that an endpoint names."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+from pathlib import Path
+
+from bundler.errors import ManifestError
+
+_SYSTEM_STORES = (
+    "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+"""Debian, Red Hat, SUSE, Alpine: OpenSSL's own default may be a folder, which no other program takes for a file."""
+
+
+def tls_context(own: Path | None) -> ssl.SSLContext:
+    """Return a context that trusts the system's store (OpenSSL's variables count), and `own` besides."""
+    context = ssl.create_default_context()
+    if own is not None:
+        context.load_verify_locations(own)
+    return context
+
+
+def check_certificates(own: Path) -> None:
+    """Raise `ManifestError` unless a file holds certificates in PEM."""
+    try:
+        ssl.create_default_context().load_verify_locations(own)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        reason = error.strerror if isinstance(error, FileNotFoundError) else "it holds no certificate in PEM"
+        raise ManifestError(f"the `ca` {own} cannot be used: {reason}") from error
+
+
+def merged_certificates(own: Iterable[Path], *, fallback: Path) -> bytes:
+    """Return the system's store and all of `own` as one PEM file, for a program that takes one file and no more.
+
+    `fallback` stands for the store where the system has none.
+    """
+    named = ssl.get_default_verify_paths().cafile
+    stores = [Path(store) for store in (*([named] if named else []), *_SYSTEM_STORES)]
+    store = next((path for path in stores if path.is_file()), fallback)
+    return b"\n".join(path.read_bytes() for path in dict.fromkeys((store, *own)))
