@@ -31,6 +31,7 @@ CONTESTS: dict[str, Contest] = {
     "inspect": rows_index.inspect,
     "fetch": rows_line.fetch,
     "line": rows_line.line,
+    "latency": rows_line.latency,
 }
 ON_DEMAND = ("sparse",)
 """Held only if named: it takes long, and twice its size on the disk."""

@@ -1,29 +1,30 @@
 """A hub on a slow line, in a process of its own so that its work is not counted as ours.
 
-`python -m benchmarks.hub FOLDER shared|each RATE` serves the files of a folder until its standard input ends.
+`python -m benchmarks.hub FOLDER shared|each|late NUMBER` serves the files of a folder until its standard input ends.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.measure import ROOT
 from benchmarks.site import REPO
 from bundler.manifest import EndpointUrl
-from tests.faulty_hub import FaultyHubServer, SharedLine, Slow
+from tests.faulty_hub import Fault, FaultyHubServer, Late, SharedLine, Slow
 
 
 @contextmanager
-def serving(folder: Path, line: str, rate: int) -> Iterator[EndpointUrl]:
+def serving(folder: Path, line: str, number: int) -> Iterator[EndpointUrl]:
     """Serve a folder as `REPO` and give the endpoint.
 
-    The line carries `rate` bytes per second: "shared" by all connections, or "each" of them.
+    The line carries a number of bytes per second, "shared" by all connections or "each" of them; or every answer is
+    "late", by a number of milliseconds.
     """
-    command = [sys.executable, "-m", "benchmarks.hub", str(folder), line, str(rate)]
+    command = [sys.executable, "-m", "benchmarks.hub", str(folder), line, str(number)]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="ascii"
     ) as process:
@@ -36,10 +37,14 @@ def serving(folder: Path, line: str, rate: int) -> Iterator[EndpointUrl]:
 
 def main() -> None:
     """Serve."""
-    folder, line, rate = sys.argv[1:]
+    folder, line, number = sys.argv[1:]
+    faults: dict[str, Callable[[float], Fault]] = {
+        "shared": lambda rate: SharedLine(rate=rate), "each": lambda rate: Slow(rate=rate),
+        "late": lambda milliseconds: Late(seconds=milliseconds / 1000),
+    }
     with FaultyHubServer() as hub:
         hub.publish(REPO, {path.name: path for path in Path(folder).iterdir()})
-        hub.fail(SharedLine(rate=float(rate)) if line == "shared" else Slow(rate=float(rate)))
+        hub.fail(faults[line](float(number)))
         print(hub.endpoint, flush=True)
         sys.stdin.read()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from bundler.manifest import EndpointUrl
 
 _SHARED_RATE = 60 * MB
 _RATE_OF_EACH = 2 << 20
+_LATE_MILLISECONDS = 50
+_SMALL_FILE = 10_000
+_SMALL_FILES_PER_BYTE = 2000 / GB
 _ALONE = f"{OURS}'s fetch alone"
 _HF = "hf download"
 
@@ -55,7 +59,7 @@ def line(settings: Settings, folder: Path) -> Iterator[Sequence[Competitor]]:
     with serving(model.parent, "each", _RATE_OF_EACH) as endpoint:
         site = _locked(folder / "site", endpoint)
         cache = folder / "cache"
-        aim = Aim(quantity=Quantity.WALL, bound=0.1, beside=_HF)
+        aim = Aim(quantity=Quantity.WALL, bound=1 / 15, beside=_HF)
         yield [
             Competitor(
                 what=_ALONE, command=_fetch_alone(site, endpoint), data=data, raw=raw,
@@ -64,6 +68,27 @@ def line(settings: Settings, folder: Path) -> Iterator[Sequence[Competitor]]:
             Competitor(
                 what=_HF, command=peers.hf_download(REPO, cache), data=data, raw=raw, before=cleared(cache),
                 variables={"HF_ENDPOINT": endpoint, "HF_HOME": str(folder / "home")},
+            ),
+        ]
+
+
+@contextmanager
+def latency(settings: Settings, folder: Path) -> Iterator[Sequence[Competitor]]:
+    """Fetch very many small files from a hub that is far away."""
+    count, aim = max(4, int(settings.size * _SMALL_FILES_PER_BYTE)), Aim(
+        quantity=Quantity.FILES_PER_SECOND, bound=2000 / 15, at_least=True
+    )
+    (folder / "files").mkdir()
+    for number in range(count):
+        content = hashlib.shake_128(str(number).encode()).digest(_SMALL_FILE)
+        (folder / "files" / f"{number:06d}.json").write_bytes(content)
+    with serving(folder / "files", "late", _LATE_MILLISECONDS) as endpoint:
+        site = _locked(folder / "site", endpoint)
+        yield [
+            Competitor(
+                what=_ALONE, command=_fetch_alone(site, endpoint), files=count, raw=count * _SMALL_FILE,
+                data=f"{count:,} files of {_SMALL_FILE // 1000} KB, every answer {_LATE_MILLISECONDS} ms late",
+                before=cleared(site.staging.root), aims=(aim,),
             ),
         ]
 

@@ -46,7 +46,7 @@ class LockedFile:
     """Bytes."""
 
     etag: Etag
-    """The blob's name in the cache: its SHA-256 if it is kept by LFS or Xet, else its git blob id."""
+    """The blob's name in the cache: its SHA-256 if it is kept by LFS or Xet, or if no git id was told, else that."""
 
     sha256: Digest | None = None
     """Always there for LFS; for others only once somebody pinned it."""

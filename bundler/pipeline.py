@@ -52,7 +52,7 @@ class BufferPool:
         self._free: list[bytearray] = []
 
     def take(self) -> bytearray:
-        """Return a buffer with anything in it; its memory is only taken up as it is written to."""
+        """Return a buffer with anything in it."""
         try:
             return self._free.pop()
         except IndexError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import tempfile
 from pathlib import Path
 from random import Random
 
@@ -19,14 +18,15 @@ def main() -> None:
     """Run libFuzzer on a target; it ends the process."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("target", choices=TARGETS)
-    parser.add_argument("--into", type=Path, help="folder for new inputs; thrown away unless given")
+    parser.add_argument("--into", type=Path, help="folder for new inputs, which a later run goes on with")
     known, options = parser.parse_known_args()
     # Only what is imported in here is watched for coverage.
     with atheris.instrument_imports(include=["bundler"]):
         check = importlib.import_module(f"fuzz.{known.target}").check
-    into = known.into or Path(tempfile.mkdtemp(prefix="fuzz-"))
-    into.mkdir(exist_ok=True)
-    arguments = ["fuzz", "-timeout=20", "-rss_limit_mb=2048", *options, str(into), str(CORPUS / known.target)]
+    into = known.into or Path(".fuzz") / known.target
+    into.mkdir(parents=True, exist_ok=True)
+    limits = ["-timeout=20", "-rss_limit_mb=2048", f"-artifact_prefix={into}-"]
+    arguments = ["fuzz", *limits, *options, str(into), str(CORPUS / known.target)]
     mutator = {"custom_mutator": change_json} if known.target in JSON_TARGETS else {}
     atheris.Setup(arguments, lambda content: None if check(content) else None, **mutator)
     atheris.Fuzz()

@@ -1,10 +1,9 @@
 """One bundle after another under one roof: each with something wrong, verified, installed, and looked at.
 
-    with Trial(sample) as trial:
-        trial.put({"index.json": spoiled})
+    with Trial(sample) as trial, trial.having({"index.json": spoiled}):
         harm = trial.harm_of_damage()
 
-A harm is a promise that did not hold, in words; none is "". Whoever made up the input knows best what to call it.
+A harm is a promise that did not hold, in words; "" if all held. Anything but an error of our own is raised.
 """
 
 from __future__ import annotations
@@ -53,10 +52,10 @@ class Trial:
         self.cache = self._root / "roof" / "hub"
         shutil.copytree(self._sample, self.bundle)
         self.good = {path.name: path.read_bytes() for path in self.bundle.iterdir()}
-        self._install()
-        self.expected = seen(self.cache)
+        with self._clean():
+            self._install()
+            self.expected = seen(self.cache)
         assert self.expected
-        self._clear()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -75,35 +74,27 @@ class Trial:
 
     def harm_of_damage(self, *, keep_going: bool = False) -> str:
         """Verify and install a bundle that is not as it was written, and say what is wrong with how that ends."""
-        with _limited():
+        with self._clean(), _limited():
             if not self._is_named():
                 return "verify names nothing"
             refused = self._install(keep_going=keep_going)
-        found = seen(self.cache)
-        try:
+            found = seen(self.cache)
             if wrong := wrong_blobs(self.cache):
                 return f"the cache has wrong bytes under {wrong}"
-            if not refused and found != self.expected:
-                return f"installed, but a reader sees {found}"
-            if not found.items() <= (self.expected.items() if keep_going else {}.items()) and refused:
-                return f"refused, but a reader sees {found}"
-            return ""
-        finally:
-            self._clear()
+            if not refused:
+                return "" if found == self.expected else f"installed, but a reader sees {found}"
+            allowed = self.expected if keep_going else {}
+            return "" if found.items() <= allowed.items() else f"refused, but a reader sees {found}"
 
     def harm_of_lie(self) -> str:
         """The same for one that says of itself that all is well: it may be installed, if that harms nobody else."""
-        with _limited():
+        with self._clean(), _limited():
             self._is_named()
             self._install()
-        try:
             if wrong := wrong_blobs(self.cache):
                 return f"the cache has wrong bytes under {wrong}"
-            if strangers := list(self._strangers()):
-                return f"written or linked outside of its repositories: {strangers}"
-            return ""
-        finally:
-            self._clear()
+            strangers = list(self._strangers())
+            return f"written or linked outside of its repositories: {strangers}" if strangers else ""
 
     def _is_named(self) -> bool:
         try:
@@ -130,8 +121,13 @@ class Trial:
             if path.is_symlink() and not path.resolve().is_relative_to(self._root.joinpath(*inside.parts[:3])):
                 yield f"{inside} -> {path.resolve()}"
 
-    def _clear(self) -> None:
-        shutil.rmtree(self.cache.parent, ignore_errors=True)
+    @contextmanager
+    def _clean(self) -> Iterator[None]:
+        """Leave no cache behind."""
+        try:
+            yield
+        finally:
+            shutil.rmtree(self.cache.parent, ignore_errors=True)
 
 
 def seen(cache: Path) -> Seen:

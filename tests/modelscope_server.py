@@ -74,8 +74,8 @@ class ModelScopeServer(HubServer):
         if raw is None:
             return json_response(_NOT_THERE)
         if is_lfs(path, len(raw)):
-            query = urlencode({"Sha256": hashlib.sha256(raw).hexdigest()})
-            return Response(status=302, headers={"Location": f"{self.cdn.url}/{path}?{query}"}, content=InMemory(raw=b""))
+            link = f"{self.cdn.url}/{path}?{urlencode({'Sha256': hashlib.sha256(raw).hexdigest()})}"
+            return Response(status=302, headers={"Location": link}, content=InMemory(raw=b""))
         return Response(status=200, content=InMemory(raw=raw))
 
     def _from_cdn(self, request: Request) -> Response:

@@ -118,7 +118,8 @@ class _Handler(socketserver.BaseRequestHandler):
     def _forward(self, head: bytes, target: str) -> None:
         url = urlsplit(target)
         path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        origin_form = head.replace(target.encode(), path.encode(), 1).replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+        last_lines = b"\r\nConnection: close\r\n\r\n"
+        origin_form = head.replace(target.encode(), path.encode(), 1).replace(b"\r\n\r\n", last_lines)
         with socket.create_connection((str(url.hostname), url.port or 80)) as server:
             server.sendall(origin_form)
             while piece := server.recv(_BUFFER):

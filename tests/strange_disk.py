@@ -41,7 +41,7 @@ def strange_disk(mount_point: Path, behind: Path, *rules: str) -> Iterator[Path]
             process.wait()
 
 
-class _StrangeDisk(Operations):
+class _StrangeDisk(Operations):  # type: ignore[misc]  # the package is not typed
     """Hands everything on to a folder, by its own ideas of names and links."""
 
     use_ns = True

@@ -16,7 +16,7 @@ import pytest
 
 from bundler.errors import BundleExistsError, FileSystemError, NotEnoughSpaceError
 from bundler.lock import lock_path, read_lock
-from tests.bundle_command import Result, bundle
+from tests.bundle_command import bundle
 from tests.faulty_hub import FaultyHubServer, Hang, SharedLine, Slow, Status
 from tests.gateway_side import (
     MIB, PATIENCE, First, Gateway, assert_right, fill, noise, processes, running, small_disk, wait_until
@@ -147,6 +147,24 @@ def test_interrupted_it_leaves_nothing_running(
     assert not (gateway.bundle / "SHA256SUMS").exists()
     hub.heal()
     assert_right(gateway, gateway.build(manifest))
+
+
+@pytest.mark.parametrize("path", ["model-1.safetensors", "tokenizer.json"], ids=["large", "small"])
+def test_interrupted_it_does_not_wait_for_a_server_that_says_nothing(
+    hub: FaultyHubServer, gateway: Gateway, manifest: Path, path: str
+) -> None:
+    """Ctrl-C ends a request that hangs long before the request's own time is out."""
+    silence = threading.Event()
+    hub.fail(First(act=silence.set), path=path)
+    hub.fail(Hang(), path=path, host="cdn" if path == "model-1.safetensors" else None)
+
+    with running(*gateway.build_command(manifest)) as build:
+        wait_until(lambda: silence.is_set() or hub.asked(path))
+        build.send_signal(signal.SIGINT)
+        _, err = build.communicate(timeout=PATIENCE / 4)
+
+    assert build.returncode == 130
+    assert "Traceback" not in err
 
 
 def test_killed_it_leaves_no_aria2c_for_long(hub: FaultyHubServer, gateway: Gateway, manifest: Path) -> None:

@@ -68,9 +68,6 @@ class Chaos:
     """A third of all requests fails in one way or another, one answer in twenty has a wrong byte."""
 
     chance: random.Random
-    calm: threading.Event = field(default_factory=threading.Event)
-    """Until it is set, answers are slow, so that there is time to kill somebody in the middle."""
-
     struck: int = 0
     spoiled: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -84,21 +81,21 @@ class Chaos:
         fault = self._fault()
         if fault is not None and fault.hits(request, response):
             return fault.spoil(request, response, pause)
-        slow = Slow(rate=600_000)
-        if self.calm.is_set() or not slow.hits(request, response):
-            return response
-        return slow.spoil(request, response, pause)
+        # Slow enough that links die in the middle of a file, and that there is time to kill somebody.
+        slow = Slow(rate=250_000)
+        return slow.spoil(request, response, pause) if slow.hits(request, response) else response
 
     def _fault(self) -> Fault | None:
         with self.lock:
             thrown = self.chance.random()
             if thrown < 1 / 3:
                 self.struck += 1
-                return self.chance.choice([
+                faults: list[Fault] = [
                     Status(code=403), Status(code=404), Status(code=429, retry_after=1), Status(code=500),
                     Status(code=503), HtmlPage(), WrongSize(by=self.chance.choice([-7, 7])), Refusal(),
                     Cut(after=self.chance.randrange(200_000)),
-                ])
+                ]
+                return self.chance.choice(faults)
             if thrown < 1 / 3 + 1 / 20:
                 self.spoiled += 1
                 return OneWrongByte()
@@ -115,6 +112,16 @@ def hubs() -> Iterator[tuple[FaultyHubServer, ...]]:
         yield started
 
 
+def given(hubs: tuple[FaultyHubServer, ...]) -> int:
+    """Return how many bytes of large files left the hubs."""
+    return sum(seen.sent for hub in hubs for seen in hub.asked("model-*", host="cdn"))
+
+
+def fresh(gateway: Gateway, known: set[int]) -> set[int]:
+    """Return the ids of the build's aria2c that are not known yet."""
+    return set(processes("aria2c", gateway.place)) - known
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_ends_with_the_right_bytes(hubs: tuple[FaultyHubServer, ...], tmp_path: Path, seed: int) -> None:
@@ -128,13 +135,11 @@ def test_ends_with_the_right_bytes(hubs: tuple[FaultyHubServer, ...], tmp_path: 
     victims: set[int] = set()
 
     with running(*gateway.build_command(manifest, "--connections", "2", "--patience", "2m", "--json")) as build:
-        for _ in range(2):
-            wait_until(lambda: set(processes("aria2c", gateway.place)) - victims or build.poll() is not None)
-            fresh = set(processes("aria2c", gateway.place)) - victims
-            for victim in fresh:
+        for goal in (1 * MIB, 4 * MIB):
+            wait_until(lambda: build.poll() is not None or given(hubs) > goal and fresh(gateway, victims))
+            for victim in fresh(gateway, victims):
                 os.kill(victim, signal.SIGKILL)
-            victims |= fresh
-        chaos.calm.set()
+                victims.add(victim)
         out, err = build.communicate(timeout=4 * PATIENCE)
 
     assert len(victims) == 2, err

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 from bundler.errors import Aria2MissingError, HubUnreachableError, NotEnoughSpaceError
 from bundler.lock import lock_text
 from tests.bundle_command import Result, bundle
-from tests.faulty_hub import FaultyHubServer, Headers, Status
+from tests.faulty_hub import FaultyHubServer, Status
 from tests.gateway_side import MIB, Gateway, endpoint, lock_of, small_disk
 from tests.modelscope_server import ModelScopeServer
 
@@ -139,18 +141,31 @@ def test_too_little_space_is_found_by_the_lock(hub: FaultyHubServer, gateway: Ga
     assert staging["needed"] == 5 * MIB > staging["free"]
 
 
-def test_a_clock_that_is_off_is_told(hub: FaultyHubServer, gateway: Gateway) -> None:
+class _Ahead(BaseHTTPRequestHandler):
+    """A server whose clock is two hours ahead of this machine's."""
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+def test_a_clock_that_is_off_is_told() -> None:
     """By as much as the endpoint's own clock differs."""
-    hub.publish("org/a", {"a.json": b"{}"})
-    gateway.manifest("org/a", hubs=(hub,))
-    hub.fail(Headers(change={"Date": format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)}))
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Ahead) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        variables = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}
+        found = json.loads(bundle("doctor", "--json", variables=variables).stdout)
+        told = bundle("doctor", variables=variables)
+        server.shutdown()
 
-    done, found = examine(gateway)
-    told = bundle("doctor", gateway.place / "gift.toml")
-
-    assert done.returncode == 0
-    assert -7300 < found["clock_ahead_seconds"] < -6900
-    assert "minutes behind" in told.stdout
+    assert -7300 < found["clock_ahead_seconds"] < -7100
+    assert "clock      120 minutes behind" in told.stdout
 
 
 def test_a_proxy_that_cannot_be_used_is_told(hub: FaultyHubServer, gateway: Gateway) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,11 @@ from bundler.gateway.endpoint import Endpoints, Surroundings, choose_endpoints
 from bundler.gateway.proxies import Proxies, system_proxies, without_user
 from bundler.gateway.tokens import user_token
 from bundler.manifest import EndpointUrl, parse_manifest
+from tests.bundle_command import bundle
+from tests.faulty_hub import FaultyHubServer
+from tests.gateway_side import endpoint, lock_of
+from tests.manifests import write_manifest
+from tests.proxy_server import ProxyServer
 
 OFFICIAL = "https://huggingface.co"
 MIRROR = "https://mirror.example"
@@ -49,10 +55,11 @@ def test_the_official_hub_alone_is_told_the_users_token(tmp_path: Path) -> None:
 def test_a_manifest_says_otherwise(tmp_path: Path) -> None:
     """A token of its own for a corporate mirror, none for the official hub."""
     (tmp_path / "corp.token").write_text("file-token\n")
-    endpoints = chosen(f"""[
+    entries = f"""[
         {{ url = "{MIRROR}/a", token = "env:CORP" }}, {{ url = "{MIRROR}/b", token = "file:corp.token" }},
-        {{ url = "{MIRROR}/c", token = "user" }}, {{ url = "{OFFICIAL}", token = "none" }}]""",
-        tmp_path, environment={"HF_TOKEN": SECRET, "CORP": "env-token"})
+        {{ url = "{MIRROR}/c", token = "user" }}, {{ url = "{OFFICIAL}", token = "none" }}]"""
+
+    endpoints = chosen(entries, tmp_path, environment={"HF_TOKEN": SECRET, "CORP": "env-token"})
 
     assert tokens(endpoints) == {
         f"{MIRROR}/a": "env-token", f"{MIRROR}/b": "file-token", f"{MIRROR}/c": SECRET, OFFICIAL: None
@@ -215,6 +222,28 @@ def test_a_manifest_chooses_the_proxy_of_an_endpoint(tmp_path: Path) -> None:
     used = [each.proxies.for_url("https://cdn.example") for each in endpoints.sources]
 
     assert used == ["http://own:1", None, "http://system:1"]
+
+
+def test_an_endpoint_is_asked_through_its_proxy(hub: FaultyHubServer) -> None:
+    """Every question goes through it, and none past it."""
+    hub.publish("org/a", {"a.json": b"{}"})
+    with ProxyServer() as proxy:
+        behind = replace(endpoint(hub), proxies=Proxies(http=proxy.url))
+        lock_of("org/a", endpoints=(behind,))
+
+    assert len(proxy.heads) == len(hub.requests) == 1
+    assert proxy.heads[0].startswith(f"GET {hub.endpoint}/api/models/org/a/revision/main?blobs=true ")
+
+
+def test_a_proxy_that_nobody_can_use_ends_the_command(hub: FaultyHubServer, tmp_path: Path) -> None:
+    """A setting of this machine is to blame, and no endpoint is passed by because of it."""
+    hub.publish("org/a", {"a.json": b"{}"})
+    manifest = write_manifest(tmp_path / "m.toml", "org/a", endpoints=[hub.endpoint])
+
+    refused = bundle("lock", manifest, variables={"https_proxy": "socks5://127.0.0.1:1080"})
+
+    assert refused.returncode == ProxyError.exit_code == 36
+    assert "socks5" in refused.stderr and "hint: set `http_proxy`" in refused.stderr
 
 
 def test_people_see_no_password_of_a_proxy() -> None:

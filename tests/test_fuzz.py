@@ -90,12 +90,10 @@ def test_no_damage_to_large_volumes_escapes() -> None:
     assert harms(V1, spoil_volumes, Trial.harm_of_damage, range(1000)) == []
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_what_is_whole_is_installed_right(sample: Path, count: int) -> None:
+@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.slow)])
+def test_what_is_whole_is_installed_right(count: int) -> None:
     """With `--keep-going` as well: what a reader sees is what was built, as far as it is there."""
-    harm = partial(Trial.harm_of_damage, keep_going=True)
-
-    assert harms(V1 if count == 300 else sample, spoil_volumes, harm, range(count, count + count // 4)) == []
+    assert harms(V1, spoil_volumes, partial(Trial.harm_of_damage, keep_going=True), range(count)) == []
 
 
 def spoil_sealed(good: Files, number: int) -> Files:
@@ -171,7 +169,7 @@ def lie_in_a_value(good: Files, number: int) -> Files:
 
 @pytest.mark.parametrize("step", [37, pytest.param(1, marks=pytest.mark.slow)])
 def test_no_value_of_an_index_leads_astray(sample: Path, step: int) -> None:
-    """Every single one is replaced by everything that an enemy would try in its place, above all paths that lead out."""
+    """Each is replaced by everything that an enemy would try in its place, above all paths that lead out."""
     document = json.loads((sample / "index.json").read_bytes())
     cases = range(0, sum(1 for _ in hostile_documents(document)), step)
 

@@ -169,7 +169,7 @@ ANONYMOUS = Endpoint(url=EndpointUrl(OFFICIAL_ENDPOINT))
 def test_what_is_gated_is_asked_from_whoever_has_a_token(
     lock: Lock, sources: list[Endpoint], more: list[Endpoint], gated: list[Endpoint], open_: list[Endpoint]
 ) -> None:
-    """The official hub directly, even where the manifest names mirrors alone; a mirror only where nobody has a token."""
+    """The official hub directly, though the manifest names mirrors alone; a mirror only where nobody has a token."""
     found = asked(lock, Endpoints(sources=tuple(sources), tellers=(*sources, *more)))
 
     assert found.gated == [each.url for each in gated]

@@ -83,7 +83,8 @@ def resolve(*endpoints: Endpoint, trust: Trust = Trust(), repos: int = 1) -> Res
 
     names = ["org/a", *(f"org/{number}" for number in range(1, repos))]
     text = 'name = "m"\n' + "".join(f'[[repo]]\nid = "{name}"\n' for name in names)
-    return Resolved(lock=resolve_manifest(parse_manifest(text.encode()), endpoints, trust=trust, on_event=note), notes=notes)
+    lock = resolve_manifest(parse_manifest(text.encode()), endpoints, trust=trust, on_event=note)
+    return Resolved(lock=lock, notes=notes)
 
 
 # lag

@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,9 +26,10 @@ from bundler.target.install import install_bundle
 from tests.bundle_command import bundle, succeed, without_network
 from tests.bundles import Repo, break_file, git_oid, make_bundle, noise
 from tests.cache_layout import layout_of, staged, wrong_blobs
-from tests.cache_watcher import Watcher
+from tests.documents import Document
 from tests.gateway_side import running, small_disk
 from tests.offline_reader import Digests, Question, ask_offline, digests_below
+from tests.sealing import reseal
 
 WEIGHTS = noise("weights", 1_200_000)
 OTHER_WEIGHTS = noise("other weights", 1_100_000)
@@ -330,6 +329,26 @@ def test_writes_no_bytes_under_a_git_id_that_is_not_theirs(tmp_path: Path, cache
     assert wrong_blobs(cache) == []
 
 
+def test_writes_no_blob_that_its_parts_do_not_make_up(cache: Path, new: Path) -> None:
+    """Every part is as it was signed, and yet they are another file: it gets no name."""
+    wrong = hashlib.sha256(b"something else").hexdigest()
+    weights = hashlib.sha256(OTHER_WEIGHTS).hexdigest()
+
+    def lie(index: Document) -> None:
+        for entry in (*index["blobs"], *index["snapshots"][0]["files"]):
+            if entry["sha256"] == weights:
+                entry |= {"sha256": wrong} | ({"etag": wrong} if "etag" in entry else {})
+
+    reseal(new, lie)
+
+    refused = bundle("install", new, "--cache-dir", cache)
+
+    assert refused.returncode == 40
+    assert f"blob {wrong} are whole, but make up {weights}" in refused.stderr and "build it again" in refused.stderr
+    assert resolved(cache, MAIN) == [digests(OLD)]
+    assert wrong_blobs(cache) == staged(cache) == []
+
+
 # --- Disks
 
 
@@ -501,64 +520,6 @@ def test_a_killed_holder_blocks_nobody(cache: Path, new: Path) -> None:
     assert len(left) == 1 and staged(cache) == []
     assert "waiting" not in done.stderr
     assert resolved(cache, MAIN) == [digests(NEW)]
-
-
-KILLS = 20
-
-
-@pytest.mark.slow
-def test_readers_never_see_a_half_installed_model(tmp_path: Path) -> None:
-    """Killed at any moment, under the eyes of a reader: it sees the old or the new, never an error, and the
-    next run completes.
-    """
-    moments = random.Random(2026)
-    large = {f"model-{number}.safetensors": noise(f"shard {number}", 6 << 20) for number in range(4)}
-    small = {f"data/{number % 7}/{number}.json": b'{"n": %d}' % number for number in range(150)}
-    new = Repo(id="org/name", files={**NEW.files, **large, **small})
-    other = replace(NEW, id="org/other")
-    bundles = [make_bundle(tmp_path / "old", repos=[OLD]), make_bundle(tmp_path / "new", repos=[new, other])]
-    whole = timed_install(bundles[1], tmp_path / "hub-0")
-
-    with Watcher("org/name") as watcher:
-        for number in range(1, KILLS + 1):
-            cache = tmp_path / f"hub-{number}"
-            install_bundle((bundles[0],), cache, workers=2)
-            watcher.watch(cache)
-            moment = moments.uniform(0, 1.1 * whole)
-
-            kill_install(bundles[1], cache, after=moment)
-
-            assert wrong_blobs(cache) == [], moment
-            succeed("install", bundles[1], "--cache-dir", cache)
-            seen = watcher.sightings()
-            assert seen.errors == [], moment
-            assert seen.states in ([digests(OLD), digests(new)], [digests(new)]), moment
-            assert wrong_blobs(cache) == staged(cache) == [], moment
-            assert resolved(cache, Question("org/other")) == [digests(other)]
-            shutil.rmtree(cache)
-
-
-def timed_install(bundle_folder: Path, cache: Path) -> float:
-    """Install undisturbed, and return the seconds from the first work to the last."""
-    with running("install", bundle_folder, "--cache-dir", cache) as process:
-        wait_for_work(process)
-        start = time.monotonic()
-        assert process.stderr is not None and "done" in process.stderr.readline()
-        return time.monotonic() - start
-
-
-def kill_install(bundle_folder: Path, cache: Path, *, after: float) -> None:
-    """Install, and kill the process so many seconds after it has begun to work."""
-    with running("install", bundle_folder, "--cache-dir", cache) as process:
-        wait_for_work(process)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(after)
-        process.kill()
-
-
-def wait_for_work(process: subprocess.Popen[str]) -> None:
-    """Wait until the installer has begun to look at blobs."""
-    assert process.stderr is not None and "installing" in process.stderr.readline()
 
 
 _KILLED_AT = """

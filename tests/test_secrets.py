@@ -73,7 +73,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
         (tmp_path / name).mkdir()
     authority = Authority(tmp_path / "authority")
     with FaultyHubServer() as official, FaultyHubServer() as mirror, FaultyHubServer(cdn=False) as corporate:
-        for name, hubs in (("org/open", (official, mirror)), ("org/gated", (official, mirror)), ("org/own", (corporate,))):
+        both = (official, mirror)
+        for name, hubs in (("org/open", both), ("org/gated", both), ("org/own", (corporate,))):
             for each in hubs:
                 each.publish(name, {"small.bin": noise(name, 3000), "large.bin": noise(name, 2 * MIB), "a.json": b"{}"})
         official.gate("org/gated", USERS)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.digest import Digest
+from bundler.digest import Commit, Digest
 from bundler.format.index import Snapshot, sha256_of
 from bundler.lock import LockedFile
 from bundler.names import RepoId
@@ -24,17 +24,17 @@ class Place:
     file: LockedFile
     final: Path
 
-    @classmethod
-    def of(cls, folder: RepoFolder, snapshot: Snapshot, file: LockedFile) -> Place:
-        """Return the place of a file of a snapshot: several files may share one."""
-        return cls(folder, file, folder.content(snapshot.commit, file))
+    staged: StagedPath
+    """Where its bytes come together."""
 
-    @property
-    def staged(self) -> StagedPath:
-        """Where its bytes come together."""
+    @classmethod
+    def of(cls, folder: RepoFolder, commit: Commit, file: LockedFile) -> Place:
+        """Return the place of a file of a snapshot: several files may share one."""
         # Without links every file has a place of its own, where equal ones have equal etags.
-        own = "" if self.folder.linking is not Linking.NONE else f"-{Digest.of(self.file.path.encode())[:32]}"
-        return StagedPath(self.folder.staging, f"{self.file.etag}{own}")
+        own = "" if folder.linking is not Linking.NONE else f"-{Digest.of(file.path.encode())[:32]}"
+        return cls(
+            folder, file, folder.content(commit, file), StagedPath.of(folder.staging, f"{file.etag}{own}")
+        )
 
 
 Places = dict[Digest, tuple[Place, ...]]
@@ -46,7 +46,7 @@ def places_of(snapshots: Iterable[Snapshot], folders: Mapping[RepoId, RepoFolder
     places: dict[Digest, dict[Path, Place]] = {}
     for snapshot in snapshots:
         for file in snapshot.files:
-            place = Place.of(folders[snapshot.repo], snapshot, file)
+            place = Place.of(folders[snapshot.repo], snapshot.commit, file)
             places.setdefault(sha256_of(file), {})[place.final] = place
     return {digest: tuple(found.values()) for digest, found in places.items()}
 

@@ -68,7 +68,7 @@ class _Mending:
     def places(self) -> tuple[Place, ...]:
         """Where the bytes of the bad files go."""
         commit = self.snapshot.commit
-        return tuple(Place(self.folder, file, self.folder.content(commit, file)) for file in self._files)
+        return tuple(Place.of(self.folder, commit, file) for file in self._files)
 
     @property
     def _files(self) -> tuple[LockedFile, ...]:

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,18 +40,16 @@ class Span:
 class StagedPath:
     """The names of a staged blob."""
 
-    staging: Path
-    name: str
+    part: Path
+    """The bytes."""
 
-    @property
-    def part(self) -> Path:
-        """The bytes."""
-        return self.staging / f"{self.name}.part"
+    journal: Path
+    """What of them is synced."""
 
-    @property
-    def journal(self) -> Path:
-        """What of them is synced."""
-        return self.staging / f"{self.name}.journal"
+    @classmethod
+    def of(cls, staging: Path, name: str) -> StagedPath:
+        """Return where a blob of that name is staged."""
+        return cls(staging / f"{name}.part", staging / f"{name}.journal")
 
     @property
     def allocated(self) -> int:
@@ -124,19 +122,20 @@ class StagedBlob:
         self._access = access
         self._unsynced = 0
         self._open = True
-        with ExitStack() as opened:
-            self._streams = [opened.enter_context(open_staged(path.part)) for path in paths]
-            for stream in self._streams:
-                stream.truncate(size if self._held else 0)
-            self._closing = opened.pop_all()
+        self._streams = [open_staged(path.part) for path in paths]
+        for stream in self._streams:
+            stream.truncate(size if self._held else 0)
 
     def __enter__(self) -> StagedBlob:
         return self
 
     def __exit__(self, *error: object) -> None:
-        with self._closing:
+        try:
             if self._open:
                 self._keep()
+        finally:
+            for stream in self._streams:
+                stream.close()
 
     def holds(self, offset: int, length: int) -> bool:
         """Say whether that very range is there."""
@@ -174,7 +173,7 @@ class StagedBlob:
         for stream, path in zip(self._streams, self._paths):
             self._access.grant_file(path.part)
             sync_file(stream)
-            with atomic_write(path.journal, staging=path.staging, access=self._access) as journal:
+            with atomic_write(path.journal, staging=path.journal.parent, access=self._access) as journal:
                 journal.write(_journal_text(self._held.values()))
         self._unsynced = 0
 
