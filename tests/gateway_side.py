@@ -66,13 +66,14 @@ class Fetched:
 
 def fetch_all(
     lock: Lock, staging: Staging, *endpoints: Endpoint, aria2c: Path | None = None, patience: float = 4,
-    stall_seconds: float = 10, stores: tuple[Store, ...] = (), on_event: OnEvent = ignore,
+    stall_seconds: float = 10, rate_limit: int | None = None, stores: tuple[Store, ...] = (),
+    on_event: OnEvent = ignore,
 ) -> Fetched:
     """Fetch all of a lock, files of 1 MiB and more by aria2c, and read what was proven."""
     record = FetchRecord()
     options = FetchOptions(
         aria2c=aria2c or find_aria2c(), jobs=2, connections=4, aria2_from=MIB,
-        patience=patience, stall_seconds=stall_seconds)
+        patience=patience, stall_seconds=stall_seconds, rate_limit=rate_limit)
     sources = tuple(HubSource(each) for each in endpoints)
     with (
         staging.exclusively(lambda text: None),

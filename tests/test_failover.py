@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from bundler.errors import NoSourceError
 from bundler.gateway.endpoint import Endpoint
+from bundler.gateway.proxies import Proxies
 from bundler.gateway.staging import Staging
 from bundler.lock import Lock
 from bundler.manifest import EndpointUrl
@@ -21,6 +23,7 @@ from tests.faulty_hub import (
     Corrupt, Cut, Fault, FaultyHubServer, Hang, Headers, HtmlPage, Slow, Status, WrongSize
 )
 from tests.gateway_side import MIB, PATIENCE, endpoint, fetch_all, left_in, lock_of, noise
+from tests.proxy_server import Authority, ProxyServer
 
 SMALL = noise("small", 600_000)
 LARGE = noise("large", 3 * MIB + 17)
@@ -207,3 +210,39 @@ def test_renews_links_before_they_die(hub: FaultyHubServer, staging: Staging) ->
     assert fetched.contents == [content]
     assert len(hub.asked("long.bin", host="hub", method="HEAD")) >= 3
     assert sum(seen.sent for seen in hub.asked(host="cdn")) < 1.5 * len(content)
+
+
+def test_large_files_go_through_a_proxy_that_opens_tls(
+    hub: FaultyHubServer, staging: Staging, tmp_path: Path
+) -> None:
+    """aria2c uses the endpoint's proxy, and trusts the authority that the endpoint names, as the HTTP pool does."""
+    authority = Authority(tmp_path / "authority")
+    with FaultyHubServer(cdn=False) as inner, ProxyServer(
+        authority, stands_for={"hub.example": inner.endpoint}
+    ) as proxy:
+        lock = lock_both(inner)
+        outside = Endpoint(
+            url=EndpointUrl("https://hub.example"), ca=authority.ca, proxies=Proxies(https=proxy.url)
+        )
+
+        fetched = fetch_all(lock, staging, outside, patience=PATIENCE)
+
+        assert fetched.contents == [FILES[path] for path in sorted(FILES)]
+        by_aria2 = {seen.path for seen in inner.requests if seen.headers.get("user-agent", "").startswith("aria2")}
+        assert {path.rpartition("/")[2] for path in by_aria2} == {"large.bin"}
+        assert all(head.startswith("CONNECT hub.example:443 ") for head in proxy.heads)
+
+
+@pytest.mark.parametrize("name", ["small.bin", "large.bin"])
+def test_uses_no_more_of_the_line_than_it_may(hub: FaultyHubServer, staging: Staging, name: str) -> None:
+    """A limit holds for the HTTP pool and for aria2c: so many bytes take at least so long."""
+    files = {f"{number}-{name}": FILES[name] + bytes([number]) for number in range(2)}
+    size, rate = sum(map(len, files.values())), sum(map(len, files.values())) // 4
+    lock = lock_both(hub, files=files)
+    started = time.monotonic()
+
+    fetched = fetch_all(lock, staging, endpoint(hub), rate_limit=rate, patience=PATIENCE)
+
+    assert fetched.contents == list(files.values())
+    # A little less than size / rate: the first bytes of each connection are in the buffers at once.
+    assert time.monotonic() - started > 0.6 * size / rate

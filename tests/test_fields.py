@@ -97,6 +97,25 @@ def test_a_list_says_which_of_its_values_is_wrong(value: object) -> None:
         fields({"many": ["fine", value]}).texts("many", RelPath)
 
 
+def test_a_list_may_mix_texts_and_objects() -> None:
+    """Each is read in its own way, and an error says which of them is wrong."""
+    mixed = fields({"list": ["one", {"name": "two"}]})
+
+    assert mixed.texts_or_objects("list", str.upper, lambda inner: inner.text("name")) == ("ONE", "two")
+    with pytest.raises(LockError, match=r"`list\[1\].other` is missing"):
+        mixed.texts_or_objects("list", str, lambda inner: inner.text("other"))
+    with pytest.raises(LockError, match=r"`list\[0\]` is not valid: not text"):
+        fields({"list": [7]}).texts_or_objects("list", str, lambda inner: "")
+
+
+@pytest.mark.parametrize(("value", "meant"), [
+    (None, False), (False, False), (0, False), ("", False), ([], False), (True, True), ("manual", True), ([1], True)])
+def test_a_field_that_some_spell_as_text_and_some_as_a_flag(value: object, meant: bool) -> None:
+    """Whatever is there and not nothing means yes; what is absent means no."""
+    assert fields({"gated": value}).says("gated") is meant
+    assert not fields({}).says("gated")
+
+
 def test_what_is_absent_is_told_from_what_is_wrong() -> None:
     """Optional fields may be absent or null; a wrong value is wrong all the same."""
     values = fields({"null": None, "wrong": "xyz", "right": "0" * 64})

@@ -503,6 +503,22 @@ def _forget_contents(values: Any) -> None:
             entry.pop(key, None)
 
 
+def test_one_digest_with_two_sizes_is_found_before_anything_is_fetched(hub: FaultyHubServer, gateway: Gateway) -> None:
+    """A hub that lists one digest with two sizes is broken or lies: both files are named, and none is asked for."""
+    hub.publish("org/a", FILES)
+
+    def confuse(values: dict[str, Any]) -> None:
+        weights, graph = (sibling["lfs"] for sibling in values["siblings"][1:])
+        graph.update(sha256=weights["sha256"])
+
+    hub.fail(Retold(change=confuse), path=API)
+
+    refused = gateway.build(gateway.manifest("org/a", hubs=(hub,)))
+
+    assert_told(refused, LockError.exit_code, "`model.safetensors` of org/a", "`onnx/model.onnx` of org/a")
+    assert not hub.asked("model.safetensors") and not hub.asked("model.onnx")
+
+
 def test_files_that_were_not_chosen_may_have_any_name(hub: FaultyHubServer) -> None:
     """A repository with a file whose name cannot be used is fine as long as the patterns leave it out."""
     hub.publish("org/a", {**FILES, "a\\b.txt": b"x"})

@@ -130,6 +130,7 @@ def test_a_build_tells_each_token_to_its_own_host_alone(site: Site) -> None:
     assert_told_only_to(USERS, "official hub", site)
     assert_told_only_to(CORPORATE, "corporate hub", site)
     assert_kept_nowhere(site, locked, built)
+    assert site.mirror.asked("/org/open/*") and not site.mirror.asked("/org/gated/*")
     downloaders = [environment for command, environment in site.processes if "--enable-rpc" in command]
     assert downloaders and not any(secret in environment for environment in downloaders for secret in SECRETS)
     by_aria2 = [seen for _, seen in site.asked() if seen.headers.get("user-agent", "").startswith("aria2")]

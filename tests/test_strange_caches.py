@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from bundler.errors import InstallError
 from bundler.target.filesystem import FileSystem
 from bundler.target.install import InstallOptions, install_bundle
 from tests.bundle_command import bundle, succeed
@@ -78,27 +80,29 @@ def test_two_names_that_are_one_are_refused(tmp_path: Path, twins: str) -> None:
     medium = make_bundle(tmp_path / "twins", repos=repos)
 
     with strange_disk(tmp_path / "disk", tmp_path / "behind", rule) as disk:
-        refused = bundle("install", medium, "--cache-dir", disk / "hub")
-        left = without_locks(disk / "hub")
-    succeed("install", medium, "--cache-dir", tmp_path / "hub")
-
-    assert refused.returncode == 60, refused.stderr
-    assert "this file system" in refused.stderr and "--cache-dir" in refused.stderr
-    assert left == {}
-
-
-@pytest.mark.parametrize("path", ["aux.txt", "data/CON", "data/a:b", "what?.md", "dot.", "folder /x"])
-def test_names_that_windows_reserves_are_refused_where_they_count(tmp_path: Path, path: str) -> None:
-    """On a FAT-like file system only; elsewhere they are names like any other."""
-    medium = make_bundle(tmp_path / "names", repos=[Repo(id="org/name", files={path: b"1"})])
-
-    with strange_disk(tmp_path / "disk", tmp_path / "behind", "--windows-names") as disk:
-        refused = bundle("install", medium, "--cache-dir", disk / "hub")
+        with pytest.raises(InstallError, match="this file system") as refused:
+            install_bundle((medium,), disk / "hub", workers=2)
         left = without_locks(disk / "hub")
     install_bundle((medium,), tmp_path / "hub", workers=2)
 
-    assert refused.returncode == 60
-    assert f"`{path}`" in refused.stderr
+    assert "--cache-dir" in refused.value.hint
+    assert left == {}
+
+
+def test_names_that_windows_reserves_are_refused_where_they_count(tmp_path: Path) -> None:
+    """On a FAT-like file system only; elsewhere they are names like any other."""
+    paths = ["aux.txt", "data/CON", "data/a:b", "what?.md", "dot.", "folder /x"]
+    media = [make_bundle(tmp_path / f"n{number}", repos=[Repo(id="org/name", files={path: b"1"})])
+             for number, path in enumerate(paths)]
+
+    with strange_disk(tmp_path / "disk", tmp_path / "behind", "--windows-names") as disk:
+        for path, medium in zip(paths, media):
+            with pytest.raises(InstallError, match=re.escape(f"`{path}`")):
+                install_bundle((medium,), disk / "hub", workers=2)
+        left = without_locks(disk / "hub")
+    for medium in media:
+        install_bundle((medium,), tmp_path / "hub", workers=2)
+
     assert left == {}
 
 

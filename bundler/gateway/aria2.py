@@ -256,7 +256,11 @@ class Aria2Daemon:
 
     def _stop(self) -> None:
         """End the process; after this nothing writes to the folder any more."""
-        self._process.terminate()
+        if self._queued:
+            self._process.terminate()
+        else:
+            # It has nothing to save, and takes a second to end in order.
+            self._process.kill()
         try:
             self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:

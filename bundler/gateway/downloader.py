@@ -16,7 +16,7 @@ from bundler.gateway.aria2_values import Download, Failure, State, Status
 from bundler.gateway.line import Line
 from bundler.gateway.trouble import SourceError, Trouble, trouble_of_status
 
-_POLL_SECONDS = 0.25
+_POLL_SECONDS = 0.1
 _TIMED_OUT, _NO_RANGES, _DISK_FULL = 2, 8, 9
 _NO_CONNECTION = (1, 6, 19)
 """aria2's exit codes (aria2c manual, EXIT STATUS); 1, unknown, is what a failed TLS handshake gives."""

@@ -93,10 +93,13 @@ def _endpoint(entry: EndpointEntry, folder: Path, surroundings: Surroundings) ->
 
 def _own_certificates(entry: EndpointEntry, folder: Path, environment: Mapping[str, str]) -> Path | None:
     # The variable is the HTTP library's; its users rely on it where a proxy opens TLS.
-    named = entry.ca or environment.get("REQUESTS_CA_BUNDLE")
-    if not named:
+    of_the_user = environment.get("REQUESTS_CA_BUNDLE")
+    if entry.ca:
+        path = (folder / Path(entry.ca).expanduser()).absolute()
+    elif of_the_user:
+        path = Path(of_the_user).absolute()
+    else:
         return None
-    path = (folder / Path(named).expanduser()).absolute()
     check_certificates(path)
     return path
 
