@@ -34,6 +34,8 @@ class Jobs(Generic[T]):
                     heapq.heappush(self._ready, heapq.heappop(self._waiting)[1])
                 if self._ready:
                     number = heapq.heappop(self._ready)
+                    # Somebody else should look after what is left.
+                    self._changed.notify()
                     return number, self._all[number]
                 self._changed.wait(self._waiting[0][0] - now if self._waiting else None)
             return None

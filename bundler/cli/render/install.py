@@ -21,8 +21,9 @@ def install_text(report: InstallReport, exports: dict[str, str]) -> str:
     """Say what is there now, how to use it, and what is still to come."""
     index = report.bundle.index
     lines = [str(problem) for problem in report.problems]
+    done = f"installed {index.name} into" if report.refs else f"kept what there is of {index.name} in"
     lines.append(
-        f"{'installed' if report.refs else 'kept what there is of'} {index.name} in {report.cache_dir}: "
+        f"{done} {report.cache_dir}: "
         f"{human_size(report.written)} written, {human_size(report.adopted)} were there and proved right"
     )
     for snapshot, refs in report.refs:
