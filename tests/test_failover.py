@@ -22,7 +22,7 @@ from bundler.progress import Event, Noted
 from tests.faulty_hub import (
     Corrupt, Cut, Fault, FaultyHubServer, Hang, Headers, HtmlPage, Slow, Status, WrongSize
 )
-from tests.gateway_side import MIB, PATIENCE, endpoint, fetch_all, left_in, lock_of, noise
+from tests.gateway_side import MIB, PATIENCE, First, endpoint, fetch_all, left_in, lock_of, noise
 from tests.proxy_server import Authority, ProxyServer
 
 SMALL = noise("small", 600_000)
@@ -149,13 +149,14 @@ def test_a_source_of_wrong_bytes_is_asked_last(
 def test_other_files_do_not_wait_for_one_that_does(
     hub: FaultyHubServer, sick: FaultyHubServer, staging: Staging
 ) -> None:
-    """One source does not have most files, the other one rests: the few that can come do, and hold up no thread."""
+    """One source has the last file alone, the other one is busy until that came: those that wait hold up no thread."""
     many = {f"{number:03d}.txt": noise(number, 1000) for number in range(80)}
     files = {**many, "zzz.txt": SMALL}
     lock = lock_both(sick, files=files)
     hub.publish("org/a", {"zzz.txt": SMALL})
-    sick.fail(Status(code=429, retry_after=2), path="*.txt", times=1)
+    sick.fail(Status(code=429, retry_after=1), path="*.txt")
     hub.fail(Status(code=404), path="[0-9]*.txt")
+    hub.fail(First(act=sick.heal), path="zzz.txt")
 
     fetched = fetch_all(lock, staging, endpoint(sick), endpoint(hub), patience=PATIENCE)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from bundler.format.index import Blob, Extent, Part, Volume
 from bundler.format.problem import Problem
 from bundler.format.reader import Bundle, why_other
 from bundler.fsio import make_folders, place_all
+from bundler.pipeline import Aside
 from bundler.progress import Advanced, OnEvent, Phase
 from bundler.target.places import Place, Places
 from bundler.target.staging import Span, StagedBlob
@@ -35,6 +36,7 @@ class BlobWriter:
                         if bundle.find(volume.name) is None}
         self._git_oids = bundle.index.git_oids
         self._batch = _Batch()
+        self._aside = Aside()
         self._problems: dict[int, Problem] = {}
         self._lacking: set[int] = set()
         self.unfinished: set[Digest] = set()
@@ -56,6 +58,8 @@ class BlobWriter:
             with suppress(OSError):
                 self._batch.place()
             raise
+        finally:
+            self._aside.close()
         self._batch.place()
 
     @property
@@ -93,11 +97,11 @@ class BlobWriter:
         whole = True
         paths, access = tuple(place.staged for place in places), places[0].folder.access
         with StagedBlob(paths, blob.size, held=held, access=access) as staged:
-            for pieces in self._ranges(blob, staged, chunks):
-                whole = whole and pieces is not None
-                for piece in pieces or ():
-                    hasher.update(piece)
-                    self._on_event(Advanced(Phase.INSTALL, len(piece) * len(places)))
+            for offset, extent in _laid_out(blob):
+                if self._take(offset, extent, staged, hasher, chunks):
+                    self._on_event(Advanced(Phase.INSTALL, extent.length * len(places)))
+                else:
+                    whole = False
             if not whole:
                 self.unfinished.add(blob.sha256)
                 return
@@ -106,25 +110,24 @@ class BlobWriter:
             self._batch.add(place)
         self.written += blob.size * len(places)
 
-    def _ranges(
-        self, blob: Blob, staged: StagedBlob, chunks: Iterator[memoryview | Problem]
-    ) -> Iterator[Iterable[bytes | memoryview] | None]:
-        """Yield each range of a blob in pieces, from staging or, once it is staged, from its volume; None if from
-        neither.
-        """
-        for offset, extent in _laid_out(blob):
-            if staged.holds(offset, extent.length):
-                yield staged.read(offset, extent.length)
-                continue
-            chunk = None if self._part(extent).volume in self._absent else self._usable(next(chunks))
-            if chunk is None:
-                self._lacking.add(extent.part)
-                yield None
-                continue
+    def _take(
+        self, offset: int, extent: Extent, staged: StagedBlob, hasher: BlobHasher,
+        chunks: Iterator[memoryview | Problem],
+    ) -> bool:
+        """Hash a range of a blob, from staging or, while it is staged, from its volume; False if it is in neither."""
+        if staged.holds(offset, extent.length):
+            for piece in staged.read(offset, extent.length):
+                hasher.update(piece)
+            return True
+        chunk = None if self._part(extent).volume in self._absent else self._usable(next(chunks))
+        if chunk is None:
+            self._lacking.add(extent.part)
+            return False
+        with self._aside.doing(hasher.update, chunk):
             staged.write(offset, chunk)
-            if len(blob.extents) > 1:
-                staged.hold(Span(offset, extent.length, self._digest(extent, chunk)))
-            yield (chunk,)
+        if staged.size > extent.length:
+            staged.hold(Span(offset, extent.length, self._digest(extent, chunk)))
+        return True
 
     def _usable(self, chunk: memoryview | Problem) -> memoryview | None:
         if isinstance(chunk, memoryview):

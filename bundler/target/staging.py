@@ -117,6 +117,9 @@ class StagedBlob:
 
     def __init__(self, paths: tuple[StagedPath, ...], size: int, *, held: Iterable[Span], access: Access) -> None:
         """Go on with what is `held` in all the paths, of a blob of `size` bytes."""
+        self.size = size
+        """Bytes of the whole blob."""
+
         self._paths = paths
         self._held = {span.offset: span for span in held}
         self._access = access
