@@ -13,7 +13,6 @@ from urllib.parse import quote, urlsplit
 
 import huggingface_hub
 from huggingface_hub import constants
-from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]  # public, but not in __all__
 
 from bundler.digest import Commit, Digest, GitOid
 from bundler.errors import (
@@ -64,6 +63,9 @@ def find_commit(endpoint: Endpoint, request: Request, web: Web) -> Commit:
 
 def choose(entries: Sequence[tuple[str, T]], request: Request) -> list[tuple[str, T]]:
     """Return the entries, path first, that a request's patterns let through."""
+    # Here, as a build over a lock asks no hub: to import it costs more time than to read the lock.
+    from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]  # public, but not in __all__
+
     return list(
         filter_repo_objects(
             entries,

@@ -95,11 +95,11 @@ class Staging:
         return sum(max(0, file.size - self._size(file)) for file in files)
 
     def _size(self, file: LockedFile) -> int:
-        for path in (self.blob(file.etag), self.part(file.etag)):
-            if path.is_file():
-                # Blocks, not length: a download by segments has holes.
-                return path.stat().st_blocks * 512
-        return 0
+        if self.blob(file.etag).is_file():
+            return self.blob(file.etag).stat().st_size
+        part = self.part(file.etag)
+        # Blocks, not length: a download by segments has holes.
+        return part.stat().st_blocks * 512 if part.is_file() else 0
 
     def clean(self, keep: Collection[Etag]) -> int:
         """Remove everything but the blobs that `keep` names, and return the bytes that this freed."""
