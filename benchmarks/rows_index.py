@@ -75,7 +75,7 @@ def _lay_out(count: int) -> tuple[tuple[Part, ...], tuple[Volume, ...]]:
     parts = tuple(
         Part(
             codec=Codec.PLANES, sha256=_digest("stored", number), size=_STORED_SIZE,
-            raw_sha256=_digest("raw", number), raw_size=_PART_SIZE,
+            raw_size=_PART_SIZE,
             volume=number // per_volume, offset=number % per_volume * step + HEADER_SIZE,
         )
         for number in range(count)

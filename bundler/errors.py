@@ -197,6 +197,12 @@ class FileSystemError(BundlerError):
     exit_code = 62
 
 
+class DamagedStagingError(BundlerError):
+    """A file that waits to be packed does not hold the bytes of its digest."""
+
+    exit_code = 63
+
+
 class OlderCommitError(BundlerError):
     """The bundle would turn a ref back to a commit that it has left."""
 

@@ -15,7 +15,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO, IOBase, RawIOBase
 from pathlib import Path
 from typing import BinaryIO
@@ -24,6 +24,8 @@ from bundler.access import PUBLIC, Access
 from bundler.errors import FileSystemError
 
 _SYNCS_AT_ONCE = 16
+_DRAIN_EVERY = 32 << 20
+"""Bytes."""
 
 
 def sync_file(stream: IOBase) -> None:
@@ -141,6 +143,27 @@ def write_all(stream: RawIOBase, content: bytes | memoryview) -> None:
     view = memoryview(content)
     while view:
         view = view[stream.write(view) or 0:]
+
+
+class Drain:
+    """Lets a large file go to the medium while it is being written, and leave the page cache once it is there.
+
+    So a sync at its end has little left to do, and what others work with is not pushed out of memory for bytes that
+    nobody is about to read. A wish: where the system does not know it, nothing happens.
+    """
+
+    def __init__(self, stream: IOBase) -> None:
+        self._stream = stream
+        self._pending = 0
+
+    def wrote(self, count: int) -> None:
+        """Take note of so many more bytes, at any place of the file."""
+        self._pending += count
+        if self._pending >= _DRAIN_EVERY and hasattr(os, "posix_fadvise"):
+            with suppress(OSError):
+                # Starts to write out what is dirty, and drops what is clean: what was started the last time.
+                os.posix_fadvise(self._stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            self._pending = 0
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def _decodes(codec: Codec, stored: bytes, size: int) -> bool:
     assert len(raw) == size
     if size <= _SMALL:
         # What stood in the scratch before must not show.
-        assert decode(codec, memoryview(stored), size, scratch=bytearray(b"\xa5" * size)) == raw
+        assert decode(codec, memoryview(stored), size, scratch=memoryview(bytearray(b"\xa5" * size))) == raw
         # The script that lies in every bundle shares no code with ours.
         assert codec is not Codec.PLANES or decode_planes(stored, size) == raw
     return True

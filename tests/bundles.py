@@ -21,7 +21,7 @@ from bundler.format.codec import LIBZSTD_VERSION
 from bundler.format.index import Blob, Index, Snapshot
 from bundler.format.problem import Problem
 from bundler.format.reader import Bundle, open_bundle
-from bundler.format.split import ProvenBlob
+from bundler.format.split import BlobFile
 from bundler.format.volume import DEFAULT_VOLUME_SIZE
 from bundler.format.writer import pack_blobs, seal_bundle
 from bundler.lock import Identity, LockedFile
@@ -107,10 +107,10 @@ def make_bundle(
     return folder
 
 
-def _proven(folder: Path, digest: Digest, content: bytes) -> ProvenBlob:
+def _proven(folder: Path, digest: Digest, content: bytes) -> BlobFile:
     path = folder / digest
     path.write_bytes(content)
-    return ProvenBlob(path=path, sha256=digest, size=len(content))
+    return BlobFile(path=path, sha256=digest, size=len(content))
 
 
 def read_blobs(bundle: Bundle, blobs: Sequence[Blob] | None = None) -> dict[Digest, bytes]:

@@ -42,12 +42,12 @@ def hand_made(folder: Path, *parts: HandPart) -> Path:
     entries, blobs, files = [], [], []
     for number, part in enumerate(parts):
         raw_size = len(part.raw) if part.raw_size is None else part.raw_size
-        raw_sha256, digest = sha256(part.raw), Digest.of(part.stored)
-        entries.append({"codec": part.codec, "sha256": digest, "size": len(part.stored), "raw_sha256": raw_sha256,
-                        "raw_size": raw_size, "volume": part.volume, "offset": len(volumes[part.volume]) + HEADER_SIZE})
+        blob, digest = sha256(part.raw), Digest.of(part.stored)
+        entries.append({"codec": part.codec, "sha256": digest, "size": len(part.stored), "raw_size": raw_size,
+                        "volume": part.volume, "offset": len(volumes[part.volume]) + HEADER_SIZE})
         extents = [{"part": number, "offset": 0, "length": raw_size}] if raw_size else []
-        blobs.append({"sha256": raw_sha256, "size": raw_size, "extents": extents})
-        files.append({"path": f"file-{number}.bin", "size": raw_size, "sha256": raw_sha256, "etag": raw_sha256})
+        blobs.append({"sha256": blob, "size": raw_size, "extents": extents})
+        files.append({"path": f"file-{number}.bin", "size": raw_size, "sha256": blob, "etag": blob})
         padding = bytes(padded(len(part.stored)) - len(part.stored))
         volumes[part.volume] += member_header(digest, len(part.stored)) + part.stored + padding
     listed = []

@@ -85,8 +85,8 @@ class HandMade:
             if digest not in places:
                 places[digest] = len(volumes[volume]) + 512
                 volumes[volume] += tar_header(digest, len(stored)) + stored + bytes(-len(stored) % 512)
-            parts.append({"codec": codec, "sha256": digest, "size": len(stored), "raw_sha256": sha256(raw),
-                          "raw_size": len(raw), "volume": volume, "offset": places[digest]})
+            parts.append({"codec": codec, "sha256": digest, "size": len(stored), "raw_size": len(raw),
+                          "volume": volume, "offset": places[digest]})
         volumes = [volume + bytes(1024) for volume in volumes]
         return volumes, {
             "format_version": "1.0", "requires": [], "name": NAME, "written_with": {"hands": "2"},

@@ -341,8 +341,7 @@ def test_a_part_that_decodes_to_other_bytes_is_not_proven(tmp_path: Path) -> Non
     report = verified(lying)
 
     assert (lost(report), report.proven) == ({"file-0.bin"}, 1)
-    assert report.problems[0].part == 0
-    assert "decodes to other bytes" in report.problems[0].reason
+    assert "make up" in report.problems[0].reason
 
 
 def test_bombs_are_refused_and_the_rest_is_proven(tmp_path: Path) -> None:
@@ -400,7 +399,7 @@ def _add_twin(bundle_folder: Path) -> None:
     digest = sha256(FRAME)
 
     def add(index: dict[str, list[dict[str, object]]]) -> None:
-        part = dict(index["parts"][0], codec="raw", raw_sha256=digest, raw_size=len(FRAME))
+        part = dict(index["parts"][0], codec="raw", raw_size=len(FRAME))
         index["parts"].append(part)
         extent = {"part": 2, "offset": 0, "length": len(FRAME)}
         index["blobs"].append({"sha256": digest, "size": len(FRAME), "extents": [extent]})

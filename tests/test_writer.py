@@ -17,7 +17,7 @@ from bundler.digest import Digest
 from bundler.errors import FileSystemError
 from bundler.format.index import MAX_PART_SIZE, Index, index_text, parse_index
 from bundler.format.reader import open_bundle
-from bundler.format.split import SHARED_BLOB, ProvenBlob, cut
+from bundler.format.split import SHARED_BLOB, BlobFile, cut
 from bundler.format.volume import DEFAULT_VOLUME_SIZE, MIN_VOLUME_SIZE
 from bundler.format.writer import Packed, pack_blobs, seal_bundle
 from bundler.names import BundleName
@@ -27,14 +27,14 @@ NAME = BundleName("speech")
 TEXT = b"".join(b"line %d of something that compresses well\n" % number for number in range(30_000))
 
 
-def proven(folder: Path, contents: Sequence[bytes]) -> list[ProvenBlob]:
+def proven(folder: Path, contents: Sequence[bytes]) -> list[BlobFile]:
     """Write blobs to `folder`, as the gateway's staging has them."""
     folder.mkdir(exist_ok=True)
     blobs = []
     for content in contents:
         path = folder / Digest.of(content)
         path.write_bytes(content)
-        blobs.append(ProvenBlob(path=path, sha256=Digest.of(content), size=len(content)))
+        blobs.append(BlobFile(path=path, sha256=Digest.of(content), size=len(content)))
     return blobs
 
 
@@ -131,7 +131,7 @@ def test_pieces_cover_every_byte_once_and_in_order(tmp_path_factory: pytest.Temp
     for number, size in enumerate(sizes):
         with (folder / str(number)).open("wb") as stream:
             stream.truncate(size)
-        blobs.append(ProvenBlob(path=folder / str(number), sha256=Digest.of(b"%d" % number), size=size))
+        blobs.append(BlobFile(path=folder / str(number), sha256=Digest.of(b"%d" % number), size=size))
 
     pieces = list(cut(blobs))
 
@@ -177,7 +177,7 @@ def test_stored_bytes_are_shared_by_parts_that_decode_differently(tmp_path: Path
     first, second = packed.parts
     assert (first.sha256, first.volume, first.offset, first.size) == (
         second.sha256, second.volume, second.offset, second.size)
-    assert first.raw_sha256 != second.raw_sha256
+    assert (first.codec, first.raw_size) != (second.codec, second.raw_size)
     assert len(members(tmp_path / "speech")) == 1
     assert unpacked(tmp_path / "speech") == [hexadecimal, stored]
 
@@ -280,7 +280,7 @@ def test_a_blob_that_shrank_is_not_packed(tmp_path: Path) -> None:
 
 def test_a_fetch_that_fails_ends_the_packing(tmp_path: Path) -> None:
     """The error is the fetch's, and there is no bundle."""
-    def blobs() -> Iterator[ProvenBlob]:
+    def blobs() -> Iterator[BlobFile]:
         yield from proven(tmp_path / "blobs", [noise("n", 2 << 20), b"small"])
         raise ZeroDivisionError
 

@@ -19,7 +19,7 @@ import bundler
 from bundler.digest import BlobHasher, Commit, hash_file
 from bundler.format.codec import LIBZSTD_VERSION
 from bundler.format.index import Index, Snapshot
-from bundler.format.split import ProvenBlob
+from bundler.format.split import BlobFile
 from bundler.format.writer import pack_blobs, seal_bundle
 from bundler.lock import Identity, LockedFile
 from bundler.manifest import EndpointUrl
@@ -47,7 +47,7 @@ def main(folder: Path) -> None:
     seal_bundle(folder, index, build_info={"built_with": {"bundler": bundler.__version__}})
 
 
-def _content(place: Path) -> tuple[tuple[Snapshot, ...], list[ProvenBlob]]:
+def _content(place: Path) -> tuple[tuple[Snapshot, ...], list[BlobFile]]:
     model = {
         ".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n",
         "config.json": json.dumps({"model_type": "sample", "layers": list(range(300))}).encode(),
@@ -59,7 +59,7 @@ def _content(place: Path) -> tuple[tuple[Snapshot, ...], list[ProvenBlob]]:
         "weights.bin": _normal(3, "<f4").tobytes() + b"odd",
     }
     data = {"README.md": b"# questions\n", "copy.json": model["config.json"]}
-    seen: dict[str, ProvenBlob] = {}
+    seen: dict[str, BlobFile] = {}
     snapshots = (
         _snapshot(place, RepoId(RepoType.MODEL, "org/Sample-Model"), "1" * 40, ("main", "refs/pr/1"), model, seen),
         _snapshot(place, RepoId(RepoType.DATASET, "questions"), "2" * 40, (), data, seen),
@@ -68,7 +68,7 @@ def _content(place: Path) -> tuple[tuple[Snapshot, ...], list[ProvenBlob]]:
 
 
 def _snapshot(
-    place: Path, repo: RepoId, commit: str, refs: tuple[str, ...], files: dict[str, bytes], seen: dict[str, ProvenBlob]
+    place: Path, repo: RepoId, commit: str, refs: tuple[str, ...], files: dict[str, bytes], seen: dict[str, BlobFile]
 ) -> Snapshot:
     locked = []
     for path in sorted(files):
@@ -83,7 +83,7 @@ def _snapshot(
             blob = place / hasher.sha256
             blob.write_bytes(content)
             size, proof = hash_file(blob)
-            seen[hasher.sha256] = ProvenBlob(path=blob, sha256=proof.sha256, size=size)
+            seen[hasher.sha256] = BlobFile(path=blob, sha256=proof.sha256, size=size)
     agreed_by = EndpointUrl("https://mirror.example/hf")
     return Snapshot(
         repo=repo,

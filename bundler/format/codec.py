@@ -112,7 +112,7 @@ class _Way(Enum):
 _PLANES = {way.value: way for way in (_Way.PLANES_2, _Way.PLANES_4, _Way.PLANES_8)}
 
 
-def encode(raw: memoryview, hints: Sequence[Hint] = (), *, scratch: bytearray | None = None) -> Coded:
+def encode(raw: memoryview, hints: Sequence[Hint] = (), *, scratch: memoryview | None = None) -> Coded:
     """Choose ways by probing, and code. `hints` add up to the length of `raw`, or are empty.
 
     `scratch` is memory to use, at least as large as `raw`; the result may lie in it.
@@ -287,7 +287,7 @@ def _encode_stream(content: Bytes, way: _Way) -> tuple[int, Buffer]:
 # Decoding
 
 
-def decode(codec: Codec, stored: memoryview, raw_size: int, *, scratch: bytearray | None = None) -> memoryview:
+def decode(codec: Codec, stored: memoryview, raw_size: int, *, scratch: memoryview | None = None) -> memoryview:
     """Return the `raw_size` raw bytes. Raises `FormatError` before memory for any other size is taken.
 
     The caller has checked the digest of `stored`, and the bounds on its length and on `raw_size`. `scratch` is memory

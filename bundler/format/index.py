@@ -57,7 +57,6 @@ class Part:
     size: int
     """Stored bytes."""
 
-    raw_sha256: Digest
     raw_size: int
     """Bytes after decoding; a decoder stops there whatever the frames claim."""
 
@@ -198,7 +197,6 @@ def _part_values(part: Part) -> dict[str, object]:
         "codec": part.codec,
         "sha256": part.sha256,
         "size": part.size,
-        "raw_sha256": part.raw_sha256,
         "raw_size": part.raw_size,
         "volume": part.volume,
         "offset": part.offset,
@@ -296,7 +294,6 @@ def _parse_part(fields: Fields) -> Part:
         codec=Codec(codec),
         sha256=fields.name("sha256", Digest),
         size=fields.size("size", limit=MAX_STORED_SIZE),
-        raw_sha256=fields.name("raw_sha256", Digest),
         raw_size=fields.size("raw_size", limit=MAX_PART_SIZE),
         volume=fields.size("volume"),
         offset=fields.size("offset"),
@@ -357,8 +354,8 @@ class _Rules:
                 places[part.sha256] = place
             if places[part.sha256] != place:
                 self._refuse(f"part {number} stands in two places")
-            if part.codec is Codec.RAW and (part.sha256, part.size) != (part.raw_sha256, part.raw_size):
-                self._refuse(f"part {number} is stored raw, but said to decode to other bytes")
+            if part.codec is Codec.RAW and part.size != part.raw_size:
+                self._refuse(f"part {number} is stored raw, but said to decode to another size")
         for number, (volume, end) in enumerate(zip(self._index.volumes, ends)):
             if volume.name != volume_name(self._index.name, number) or volume.size != end + END_SIZE:
                 self._refuse(f"volume {number} has another name or size than its parts give it")

@@ -152,7 +152,7 @@ class StoredPart:
     header: memoryview
     stored: memoryview
     padding: memoryview
-    buffer: bytearray
+    buffer: memoryview
 
 
 def buffer_size(index: Index) -> int:
@@ -175,7 +175,7 @@ class VolumeFile:
         """Let go of the file."""
         self._stream.close()
 
-    def read_part(self, number: int, part: Part, buffer: bytearray, *, hashing: bool = False) -> StoredPart:
+    def read_part(self, number: int, part: Part, buffer: memoryview, *, hashing: bool = False) -> StoredPart:
         """Read a part with its surroundings into `buffer`, of `buffer_size` bytes.
 
         With `hashing`, what lies before it is read and hashed on the way.
@@ -186,7 +186,7 @@ class VolumeFile:
         size = HEADER_SIZE + padded(part.size)
         if hashing and start > self._hashed:
             self._hash_up_to(start)
-        content = self._read(start, memoryview(buffer)[:size])
+        content = self._read(start, buffer[:size])
         if hashing and start == self._hashed:
             self._hash.update(content)
             self._hashed += len(content)
@@ -233,7 +233,7 @@ def why_damaged(stored: StoredPart) -> str:
     return ""
 
 
-def decode_part(stored: StoredPart, scratch: bytearray) -> memoryview:
+def decode_part(stored: StoredPart, scratch: memoryview) -> memoryview:
     """Check a part, then decode it; the result may lie in `scratch`, or be the stored bytes themselves.
 
     Raises `DamagedBundleError`, or `FormatError` if it never was right.
@@ -252,7 +252,7 @@ class RawPart:
 
     number: int
     raw: memoryview
-    buffers: tuple[bytearray, ...]
+    buffers: tuple[memoryview, ...]
 
 
 def decoded(stored: StoredPart, pool: BufferPool) -> RawPart:

@@ -23,8 +23,8 @@ SHARED_TENSOR = 512 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProvenBlob:
-    """A blob to pack: its bytes were checked against its digest in this run."""
+class BlobFile:
+    """A blob to pack, in a file of its own. Its bytes are proven as they are packed."""
 
     path: Path
     sha256: Digest
@@ -35,7 +35,7 @@ class ProvenBlob:
 class Range:
     """Bytes of a blob."""
 
-    blob: ProvenBlob
+    blob: BlobFile
     offset: int
     length: int
 
@@ -66,7 +66,7 @@ class Piece:
         return hints
 
 
-def cut(blobs: Iterable[ProvenBlob]) -> Iterator[Piece]:
+def cut(blobs: Iterable[BlobFile]) -> Iterator[Piece]:
     """Yield the pieces of all blobs, in order; each is known as soon as the blobs before it are.
 
     Reads the first bytes of a blob where these may tell where its tensors are.
@@ -103,7 +103,7 @@ class _Shared:
         self._ranges, self._room = [], MAX_PART_SIZE
 
 
-def _cut_alone(blob: ProvenBlob) -> Iterator[Piece]:
+def _cut_alone(blob: BlobFile) -> Iterator[Piece]:
     shared = _Shared()
     for number, span in enumerate(_spans(blob)):
         if number and span.length < SHARED_TENSOR:
@@ -115,7 +115,7 @@ def _cut_alone(blob: ProvenBlob) -> Iterator[Piece]:
     yield from shared.close()
 
 
-def _spans(blob: ProvenBlob) -> tuple[Span, ...]:
+def _spans(blob: BlobFile) -> tuple[Span, ...]:
     plain = (Span(0, blob.size, 0),)
     with blob.path.open("rb") as stream:
         size = header_size(stream.read(LENGTH_SIZE + 1), blob.size)
@@ -125,7 +125,7 @@ def _spans(blob: ProvenBlob) -> tuple[Span, ...]:
         return tensor_spans(stream.read(size), blob.size) or plain
 
 
-def _cut_plainly(blob: ProvenBlob, span: Span) -> Iterator[Piece]:
+def _cut_plainly(blob: BlobFile, span: Span) -> Iterator[Piece]:
     for start in range(0, span.length, MAX_PART_SIZE):
         length = min(MAX_PART_SIZE, span.length - start)
         yield Piece((Range(blob, span.offset + start, length, span.width),))

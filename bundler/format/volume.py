@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.digest import Digest
-from bundler.fsio import sync_file, sync_folder, write_all
-from bundler.pipeline import Aside
+from bundler.fsio import Drain, sync_file, sync_folder, write_all
 
 BLOCK_SIZE = 512
 HEADER_SIZE = BLOCK_SIZE
@@ -73,8 +72,8 @@ class VolumeStream:
         self._path = path
         self._stream = path.open("wb", buffering=0)
         self._hash = hashlib.sha256()
-        self._aside = Aside()
         self._size = 0
+        self._drain = Drain(self._stream)
 
     def room_for(self, size: int, limit: int) -> bool:
         """Say whether a part of `size` stored bytes keeps the volume within `limit` bytes."""
@@ -100,9 +99,9 @@ class VolumeStream:
     def abandon(self) -> None:
         """Close without finishing; the file stays, and is no volume."""
         self._stream.close()
-        self._aside.close()
 
     def _write(self, content: bytes | memoryview) -> None:
-        with self._aside.doing(self._hash.update, content):
-            write_all(self._stream, content)
+        self._hash.update(content)
+        write_all(self._stream, content)
         self._size += len(content)
+        self._drain.wrote(len(content))

@@ -1,26 +1,32 @@
-"""Blobs into a bundle: pieces are coded on all cores and written in order, as one stream per volume."""
+"""Blobs into a bundle: pieces are coded on all cores, proven and written in order, as one stream per volume.
+
+What is hashed is what was coded: the bytes in memory, not the same place of the disk at another time.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bundler.digest import Digest
+from bundler.errors import DamagedStagingError
 from bundler.format import restore
 from bundler.format.codec import Coded, encode
 from bundler.format.index import (
     INDEX_NAME, MAX_PART_SIZE, Blob, Codec, Extent, Index, Part, Volume, index_text, volume_name
 )
 from bundler.format.readme import readme_text
-from bundler.format.split import Piece, ProvenBlob, cut
+from bundler.format.split import Piece, BlobFile, cut
 from bundler.format.sums import SUMS_NAME, sums_text
 from bundler.format.volume import DEFAULT_VOLUME_SIZE, VolumeStream
 from bundler.fsio import read_exactly, replace_file, sync_folder, write_synced
 from bundler.names import BundleName
-from bundler.pipeline import BufferPool, ordered_map
+from bundler.pipeline import Aside, BufferPool, ordered_map
 from bundler.progress import Advanced, OnEvent, Phase, ignore
 
 README_NAME = "README.txt"
@@ -38,7 +44,7 @@ class Packed:
 
 
 def pack_blobs(
-    blobs: Iterable[ProvenBlob],
+    blobs: Iterable[BlobFile],
     folder: Path,
     *,
     name: BundleName,
@@ -49,18 +55,22 @@ def pack_blobs(
     """Write the volumes of a bundle to `folder`, drawing from `blobs` as they become available.
 
     The same blobs in the same order give the same bytes, whatever `workers` is. No digest may come twice.
+    Raises `DamagedStagingError` for a blob whose bytes are not those of its digest, after they were written: what is in
+    `folder` then is no bundle, and cannot become one.
     """
     shelf = _Shelf(folder, name=name, volume_size=volume_size)
-    coder = _Coder()
+    coder, prover, aside = _Coder(), _Prover(), Aside()
     try:
         with closing(ordered_map(coder.code, cut(shelf.noting(blobs)), workers=workers)) as coded_pieces:
             for coded in coded_pieces:
-                shelf.put(coded)
+                with aside.doing(partial(prover.take, coded), size=coded.piece.size):
+                    shelf.put(coded)
                 coder.done(coded)
                 on_event(Advanced(Phase.PACK, coded.piece.size))
         return shelf.finish()
     finally:
         shelf.abandon()
+        aside.close()
 
 
 def seal_bundle(folder: Path, index: Index, *, build_info: Mapping[str, object]) -> Digest:
@@ -87,12 +97,12 @@ def seal_bundle(folder: Path, index: Index, *, build_info: Mapping[str, object])
 @dataclass(frozen=True, slots=True)
 class _CodedPiece:
     piece: Piece
-    raw_sha256: Digest
-    sha256: Digest
+    raw: memoryview
     coded: Coded
+    sha256: Digest
 
-    buffers: tuple[bytearray, ...]
-    """What the coded bytes may lie in; to be given back once they are written."""
+    buffers: tuple[memoryview, ...]
+    """What the raw and the coded bytes lie in; to be given back once they are proven and written."""
 
 
 class _Coder:
@@ -104,12 +114,10 @@ class _Coder:
     def code(self, piece: Piece) -> _CodedPiece:
         """Turn a piece into what its part will store."""
         buffers = self._pool.take(), self._pool.take()
-        raw = memoryview(buffers[0])[:piece.size]
+        raw = buffers[0][:piece.size]
         _read(piece, raw)
-        raw_sha256 = Digest.of(raw)
         coded = encode(raw, piece.hints, scratch=buffers[1])
-        sha256 = raw_sha256 if coded.codec is Codec.RAW else Digest.of(*coded.streams)
-        return _CodedPiece(piece, raw_sha256, sha256, coded, buffers)
+        return _CodedPiece(piece, raw, coded, Digest.of(*coded.streams), buffers)
 
     def done(self, coded: _CodedPiece) -> None:
         """Take the buffers back."""
@@ -125,6 +133,27 @@ def _read(piece: Piece, raw: memoryview) -> None:
         filled += each.length
 
 
+class _Prover:
+    """Hashes blobs, of which it is given every byte in order."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def take(self, coded: _CodedPiece) -> None:
+        """Take the next raw bytes. Raises `DamagedStagingError` where a blob has ended and was another one."""
+        start = 0
+        for each in coded.piece.ranges:
+            self._hash.update(coded.raw[start:start + each.length])
+            start += each.length
+            if each.offset + each.length == each.blob.size:
+                if self._hash.hexdigest() != each.blob.sha256:
+                    raise DamagedStagingError(
+                        f"{each.blob.path} has the SHA-256 {self._hash.hexdigest()} now",
+                        hint="the disk or the memory of this machine fails: see its logs, or name another `--staging`",
+                    )
+                self._hash = hashlib.sha256()
+
+
 class _Shelf:
     """Puts coded pieces into volumes, in the order given, and keeps the books for the index."""
 
@@ -135,12 +164,12 @@ class _Shelf:
         self._open: VolumeStream | None = None
         self._volumes: list[Volume] = []
         self._parts: list[Part] = []
-        self._by_raw: dict[Digest, int] = {}
+        self._numbers: dict[tuple[Digest, Codec, int], int] = {}
         self._by_stored: dict[Digest, Part] = {}
-        self._blobs: list[ProvenBlob] = []
+        self._blobs: list[BlobFile] = []
         self._extents: dict[Digest, list[Extent]] = {}
 
-    def noting(self, blobs: Iterable[ProvenBlob]) -> Iterator[ProvenBlob]:
+    def noting(self, blobs: Iterable[BlobFile]) -> Iterator[BlobFile]:
         """Pass blobs on, and remember them: an empty one has no piece."""
         for blob in blobs:
             self._blobs.append(blob)
@@ -148,10 +177,10 @@ class _Shelf:
             yield blob
 
     def put(self, coded: _CodedPiece) -> None:
-        """Store a piece, unless its bytes are stored already, and note which blobs it is of."""
-        number = self._by_raw.get(coded.raw_sha256)
-        if number is None:
-            number = self._by_raw[coded.raw_sha256] = len(self._parts)
+        """Store a piece, unless there is an equal part already, and note which blobs it is of."""
+        same = (coded.sha256, coded.coded.codec, coded.piece.size)
+        number = self._numbers.setdefault(same, len(self._parts))
+        if number == len(self._parts):
             self._parts.append(self._store(coded))
         offset = 0
         for each in coded.piece.ranges:
@@ -177,7 +206,6 @@ class _Shelf:
             codec=coded.coded.codec,
             sha256=coded.sha256,
             size=coded.coded.size,
-            raw_sha256=coded.raw_sha256,
             raw_size=coded.piece.size,
             volume=twin.volume if twin else len(self._volumes),
             offset=offset,

@@ -92,6 +92,7 @@ class BlobFetch:
     courier: Courier
     patience: Patience
     stall_seconds: float
+    sure: bool
     settled: Settled
     on_event: OnEvent
     stop: threading.Event
@@ -124,7 +125,7 @@ class BlobFetch:
     def _have(self, job: Job) -> bool:
         """Look for the blob on this machine: in staging, then in the stores."""
         file = job.wanted.file
-        if digest := self.staging.adopt(file):
+        if digest := self.staging.adopt(file, sure=self.sure):
             self._settle(job, digest, {"": file.size})
             return True
         copy = self.staging.copy(file.etag)

@@ -7,11 +7,12 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import bundler
 from bundler.digest import Commit, Digest, Etag
-from bundler.errors import BundleExistsError, BundlerError, StaleLockError
+from bundler.errors import BundleExistsError, BundlerError, DamagedStagingError, StaleLockError
 from bundler.format.codec import LIBZSTD_VERSION
 from bundler.format.index import Index, Snapshot
 from bundler.format.reader import open_own, why_cut
@@ -122,7 +123,13 @@ def build_bundle(
         _check_space(folder, blobs, options.staging)
         _make_room(folder)
         sources = network_sources(manifest, lock, options.endpoints, web)
-        report = _fetch_and_pack(lock, blobs, sources, folder, options, now=now, on_event=on_event)
+        build = partial(_fetch_and_pack, lock, blobs, sources, folder, now=now, on_event=on_event)
+        try:
+            report = build(options)
+        except DamagedStagingError as error:
+            on_event(Noted(f"{error}: packing anew, and fetching again what is damaged"))
+            _make_room(folder)
+            report = build(replace(options, fetch=replace(options.fetch, sure=True)))
         return _signed(report, options, on_event)
 
 

@@ -1,4 +1,4 @@
-"""Lock to proven blobs in staging: many at once, given out in the lock's order."""
+"""Lock to blobs in staging: many at once, each proven as it comes in, given out in the lock's order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bundler.digest import Digest, Etag
 from bundler.errors import AccessDeniedError, BundlerError, FetchError
-from bundler.format.split import ProvenBlob
+from bundler.format.split import BlobFile
 from bundler.gateway.blob_fetch import BlobFetch, Job
 from bundler.gateway.courier import Courier
 from bundler.gateway.certificates import merged_certificates
@@ -61,6 +61,9 @@ class FetchOptions:
     stall_seconds: float = 30.0
     """Without a byte for so long a download stands still; a look at its speed takes as long."""
 
+    sure: bool = False
+    """Read what is staged already once more, rather than leave its proof to whoever packs it."""
+
     def is_large(self, wanted: Wanted) -> bool:
         """Say whether a blob goes through aria2c."""
         return wanted.file.size >= max(1, self.aria2_from)
@@ -96,9 +99,10 @@ def fetching(
     record: FetchRecord,
     stores: tuple[Store, ...] = (),
     on_event: OnEvent = ignore,
-) -> Iterator[Iterator[ProvenBlob]]:
-    """Fetch in the background; give the body every blob, proven in this run, in the order of `blobs`.
+) -> Iterator[Iterator[BlobFile]]:
+    """Fetch in the background; give the body every blob, in the order of `blobs`.
 
+    All that comes in is proven. What is staged already was proven when it came, and is read again if `options.sure`.
     What `stores` on this machine have is copied, the rest comes from `sources`. A file that no source delivers does not
     stop the others: they are fetched, then its error is raised in its place. When the body is left, so is all
     fetching. The caller holds `staging` exclusively.
@@ -124,6 +128,7 @@ def fetching(
             courier=Courier(web, downloader, connections=options.connections, line=line, stop=stop),
             patience=Patience(options.patience, on_event),
             stall_seconds=options.stall_seconds,
+            sure=options.sure,
             settled=record.note,
             on_event=on_event,
             stop=stop,
@@ -138,7 +143,7 @@ def _certificates(sources: tuple[Source, ...]) -> bytes:
     return merged_certificates(sorted(own), fallback=bundled_certificates())
 
 
-def _in_order(jobs: list[Job], staging: Staging, on_event: OnEvent) -> Iterator[ProvenBlob]:
+def _in_order(jobs: list[Job], staging: Staging, on_event: OnEvent) -> Iterator[BlobFile]:
     seen: set[Digest] = set()
     for job in jobs:
         try:
@@ -149,7 +154,7 @@ def _in_order(jobs: list[Job], staging: Staging, on_event: OnEvent) -> Iterator[
         if digest not in seen:
             seen.add(digest)
             file = job.wanted.file
-            yield ProvenBlob(path=staging.blob(file.etag), sha256=digest, size=file.size)
+            yield BlobFile(path=staging.blob(file.etag), sha256=digest, size=file.size)
     on_event(Finished(Phase.FETCH))
 
 

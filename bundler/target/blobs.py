@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from bundler.digest import BlobHasher, Digest
@@ -16,7 +17,7 @@ from bundler.fsio import make_folders, place_all
 from bundler.pipeline import Aside
 from bundler.progress import Advanced, OnEvent, Phase
 from bundler.target.places import Place, Places
-from bundler.target.staging import Span, StagedBlob
+from bundler.target.staging import Held, Span, StagedBlob
 
 _BATCH_FILES = 1000
 _BATCH_BYTES = 256 << 20
@@ -76,33 +77,32 @@ class BlobWriter:
     def _wanted(self) -> Iterator[Blob]:
         return (blob for blob in self._bundle.index.blobs if blob.sha256 in self._missing)
 
-    def _held(self, blob: Blob) -> tuple[Span, ...]:
+    def _held(self, blob: Blob) -> Held:
         """Return what of a blob is staged in all its places, and proven."""
         staged = [set(place.staged.proven()) for place in self._missing[blob.sha256]]
-        return tuple(set.intersection(*staged))
+        return Held(set.intersection(*staged))
 
-    def _to_read(self, blob: Blob, held: tuple[Span, ...]) -> tuple[Extent, ...]:
-        ranges = {(span.offset, span.length) for span in held}
+    def _to_read(self, blob: Blob, held: Held) -> tuple[Extent, ...]:
         return tuple(
             extent for offset, extent in _laid_out(blob)
-            if (offset, extent.length) not in ranges and self._part(extent).volume not in self._absent
+            if (offset, extent.length) not in held and self._part(extent).volume not in self._absent
         )
 
     def _part(self, extent: Extent) -> Part:
         return self._bundle.index.parts[extent.part]
 
-    def _write(self, blob: Blob, held: tuple[Span, ...], chunks: Iterator[memoryview | Problem]) -> None:
+    def _write(self, blob: Blob, held: Held, chunks: Iterator[memoryview | Problem]) -> None:
         places = self._missing[blob.sha256]
         hasher = BlobHasher(blob.size, git=blob.sha256 in self._git_oids)
-        whole = True
+        gap = False
         paths, access = tuple(place.staged for place in places), places[0].folder.access
         with StagedBlob(paths, blob.size, held=held, access=access) as staged:
             for offset, extent in _laid_out(blob):
-                if self._take(offset, extent, staged, hasher, chunks):
+                if self._take(offset, extent, staged, None if gap else hasher, chunks):
                     self._on_event(Advanced(Phase.INSTALL, extent.length * len(places)))
                 else:
-                    whole = False
-            if not whole:
+                    gap = True
+            if gap:
                 self.unfinished.add(blob.sha256)
                 return
             self._prove(blob, hasher, staged)
@@ -111,22 +111,28 @@ class BlobWriter:
         self.written += blob.size * len(places)
 
     def _take(
-        self, offset: int, extent: Extent, staged: StagedBlob, hasher: BlobHasher,
+        self, offset: int, extent: Extent, staged: StagedBlob, hasher: BlobHasher | None,
         chunks: Iterator[memoryview | Problem],
     ) -> bool:
-        """Hash a range of a blob, from staging or, while it is staged, from its volume; False if it is in neither."""
+        """Hash a range of a blob, from staging or, while it is staged, from its volume; False if it is in neither.
+
+        `hasher` has taken all that comes before; None where something is missing, so that the blob cannot be proven in
+        this run: each range is then proven for itself, to the next one.
+        """
         if staged.holds(offset, extent.length):
-            for piece in staged.read(offset, extent.length):
-                hasher.update(piece)
+            if hasher:
+                for piece in staged.read(offset, extent.length):
+                    hasher.update(piece)
             return True
         chunk = None if self._part(extent).volume in self._absent else self._usable(next(chunks))
         if chunk is None:
             self._lacking.add(extent.part)
             return False
-        with self._aside.doing(hasher.update, chunk):
+        start, proof = (0, hasher) if hasher else (offset, BlobHasher(extent.length, git=False))
+        with self._aside.doing(partial(proof.update, chunk), size=len(chunk)):
             staged.write(offset, chunk)
         if staged.size > extent.length:
-            staged.hold(Span(offset, extent.length, self._digest(extent, chunk)))
+            staged.hold(Span(start, offset + extent.length - start, proof.sha256))
         return True
 
     def _usable(self, chunk: memoryview | Problem) -> memoryview | None:
@@ -136,10 +142,6 @@ class BlobWriter:
             raise chunk.error()
         self._problems[chunk.part] = chunk
         return None
-
-    def _digest(self, extent: Extent, chunk: memoryview) -> Digest:
-        part = self._part(extent)
-        return part.raw_sha256 if extent.length == part.raw_size else Digest.of(chunk)
 
     def _prove(self, blob: Blob, hasher: BlobHasher, staged: StagedBlob) -> None:
         # Under a git id of other bytes it would spoil every snapshot that has those.

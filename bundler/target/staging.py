@@ -1,7 +1,8 @@
 """Blobs on their way into the cache: written in any order, from any stick, and kept over an interruption.
 
 A staged blob `NAME.part` has a journal `NAME.journal` beside it, which lists what of it was synced. That is a hint:
-every range is hashed again before anything is built upon it.
+every span is hashed again before anything is built upon it. Written from its start on, a blob has one span, which grows
+with it: its digest is the blob's own on the way.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from bundler.access import Access
 from bundler.digest import READ_SIZE, BlobHasher, Digest
 from bundler.errors import BundlerError
 from bundler.fields import Fields, parse_json, read_bounded
-from bundler.fsio import atomic_write, open_staged, sync_file, write_all
+from bundler.fsio import Drain, atomic_write, open_staged, sync_file, write_all
 
 JOURNAL_EVERY = 64 << 20
 """Bytes after which a staged blob is synced and its journal written: as much a killed run may lose."""
@@ -34,6 +35,40 @@ class Span:
     offset: int
     length: int
     sha256: Digest
+
+
+class Held:
+    """What of a blob is staged: a span that grows from its start on, and others behind a gap."""
+
+    def __init__(self, spans: Iterable[Span] = ()) -> None:
+        """Hold `spans` already."""
+        self._spans = {span.offset: span for span in spans}
+
+    def __contains__(self, wanted: tuple[int, int]) -> bool:
+        """Say whether (offset, length) is there: one of the spans, or within the first one."""
+        offset, length = wanted
+        span = self._spans.get(offset)
+        return offset + length <= self._from_start or (span is not None and span.length == length)
+
+    def add(self, span: Span) -> None:
+        """Hold one more."""
+        self._spans[span.offset] = span
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """Those that are not within the first one."""
+        behind = self._from_start
+        return tuple(span for offset, span in self._spans.items() if offset == 0 or offset >= behind)
+
+    @property
+    def end(self) -> int:
+        """Where the last one ends, 0 if there is none."""
+        return max((span.offset + span.length for span in self._spans.values()), default=0)
+
+    @property
+    def _from_start(self) -> int:
+        first = self._spans.get(0)
+        return first.length if first else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,19 +150,20 @@ class StagedBlob:
     What it holds at the end of the body is kept for the next run, unless it was `finish`ed or `discard`ed.
     """
 
-    def __init__(self, paths: tuple[StagedPath, ...], size: int, *, held: Iterable[Span], access: Access) -> None:
-        """Go on with what is `held` in all the paths, of a blob of `size` bytes."""
+    def __init__(self, paths: tuple[StagedPath, ...], size: int, *, held: Held, access: Access) -> None:
+        """Go on with what is `held` in all the paths, of a blob of `size` bytes; it is added to."""
         self.size = size
         """Bytes of the whole blob."""
 
         self._paths = paths
-        self._held = {span.offset: span for span in held}
+        self._held = held
         self._access = access
         self._unsynced = 0
         self._open = True
         self._streams = [open_staged(path.part) for path in paths]
+        self._drains = [Drain(stream) for stream in self._streams]
         for stream in self._streams:
-            stream.truncate(size if self._held else 0)
+            stream.truncate(size if held.end else 0)
 
     def __enter__(self) -> StagedBlob:
         return self
@@ -142,19 +178,20 @@ class StagedBlob:
 
     def holds(self, offset: int, length: int) -> bool:
         """Say whether that very range is there."""
-        return offset in self._held and self._held[offset].length == length
+        return (offset, length) in self._held
 
     def write(self, offset: int, chunk: memoryview) -> None:
         """Write bytes, which are not yet `held`."""
-        for stream in self._streams:
+        for stream, drain in zip(self._streams, self._drains):
             if stream.tell() != offset:
                 stream.seek(offset)
             write_all(stream, chunk)
+            drain.wrote(len(chunk))
+        self._unsynced += len(chunk)
 
     def hold(self, span: Span) -> None:
         """Count a range that was written among those to keep; sync and list them now and then."""
-        self._held[span.offset] = span
-        self._unsynced += span.length
+        self._held.add(span)
         if self._unsynced >= JOURNAL_EVERY:
             self._checkpoint()
 
@@ -177,19 +214,18 @@ class StagedBlob:
             self._access.grant_file(path.part)
             sync_file(stream)
             with atomic_write(path.journal, staging=path.journal.parent, access=self._access) as journal:
-                journal.write(_journal_text(self._held.values()))
+                journal.write(_journal_text(self._held.spans))
         self._unsynced = 0
 
     def _keep(self) -> None:
-        if not self._held:
+        if not self._held.end:
             self.discard()
         if not self._unsynced:
             return
-        end = max(span.offset + span.length for span in self._held.values())
         # Where the disk is full the journal needs the room of what was written by half.
         with suppress(OSError):
             for stream in self._streams:
-                stream.truncate(end)
+                stream.truncate(self._held.end)
             self._checkpoint()
 
 
