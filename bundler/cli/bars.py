@@ -8,7 +8,6 @@ import time
 from typing import Self
 
 import click
-from tqdm import tqdm
 
 from bundler.cli.render.words import human_size, printable
 from bundler.progress import Advanced, Event, Finished, Noted, Phase, Started
@@ -49,7 +48,15 @@ class Bars:
                 case Finished() if event.phase in self._bars:
                     self._bars.pop(event.phase).finish()
                 case Noted():
-                    tqdm.write(printable(event.text), file=sys.stderr)
+                    self._say(printable(event.text))
+
+    def _say(self, text: str) -> None:
+        if self._terminal:
+            from tqdm import tqdm
+
+            tqdm.write(text, file=sys.stderr)  # above the bars
+        else:
+            click.echo(text, err=True)
 
 
 def _amount(phase: Phase, count: float) -> str:
@@ -60,6 +67,8 @@ class _Bar:
     """A tqdm bar."""
 
     def __init__(self, started: Started) -> None:
+        from tqdm import tqdm  # where nobody watches, nobody waits for it either
+
         in_bytes = started.phase is not Phase.LOCK
         self._bar = tqdm(
             total=started.total, desc=f"{_DOING[started.phase]:>10}", unit="B" if in_bytes else " repos",
