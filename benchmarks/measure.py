@@ -68,6 +68,6 @@ def _run(command: list[str], variables: Mapping[str, str]) -> None:
 
 def _environment() -> dict[str, str]:
     """Return variables under which the programs of this checkout run, and no setting of the user's counts."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING", "PYTHON"))}
     loopback = "127.0.0.1,127.0.0.2"
     return kept | {"PYTHONPATH": str(ROOT), "NO_PROXY": loopback, "no_proxy": loopback, "HF_HUB_DISABLE_XET": "1"}

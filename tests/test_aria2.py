@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from bundler.errors import Aria2Error, Aria2MissingError
-from bundler.gateway.aria2 import Aria2Daemon, Aria2Gone
-from bundler.gateway.aria2_values import Download, State, Status
+from bundler.gateway.aria2 import Aria2Daemon
+from bundler.gateway.aria2_values import Aria2Gone, Download, State, Status
 from bundler.gateway.aria2c import find_aria2c
 from tests.range_server import RangeServer
 

@@ -9,7 +9,9 @@ import click
 import bundler
 
 _VERBS = (
-    "doctor", "lock", "build", "sign", "inspect", "verify", "install", "status", "rollback", "inventory", "clean", "demo"
+    *("doctor", "lock", "build", "sign"),
+    *("inspect", "verify", "install", "status", "rollback", "inventory"),
+    *("clean", "demo"),
 )
 """In the order of the journey. Each is a command, in the module of its name."""
 

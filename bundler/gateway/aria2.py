@@ -31,7 +31,7 @@ from loguru import logger
 
 from bundler.errors import Aria2Error
 from bundler.gateway.aria2_control import is_sound
-from bundler.gateway.aria2_values import Download, Failure, State, Status, check_name, check_url
+from bundler.gateway.aria2_values import Aria2Gone, Download, Failure, State, Status, check_name, check_url
 from bundler.gateway.aria2c import child_environment
 
 logger.disable("aria2p")
@@ -57,10 +57,6 @@ _ANSWER_SECONDS = 30.0
 _STOP_SECONDS = 5.0
 
 _Call = tuple[str, list[Any]]
-
-
-class Aria2Gone(Aria2Error):
-    """The daemon died or does not answer; what it fetched is on disk, for another one to resume."""
 
 
 class Aria2Daemon:

@@ -15,6 +15,10 @@ MAX_CONNECTIONS = 16
 _CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie"})
 
 
+class Aria2Gone(Aria2Error):
+    """The daemon died or does not answer; what it fetched is on disk, for another one to resume."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Download:
     """One file to fetch. What aria2 must not see is a ValueError; a proxy it cannot use, an Aria2Error."""

@@ -26,7 +26,7 @@ def tls_context(own: Path | None) -> ssl.SSLContext:
 def check_certificates(own: Path) -> None:
     """Raise `ManifestError` unless a file holds certificates in PEM."""
     try:
-        ssl.create_default_context().load_verify_locations(own)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(own)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         reason = error.strerror if isinstance(error, FileNotFoundError) else "it holds no certificate in PEM"
         raise ManifestError(f"the `ca` {own} cannot be used: {reason}") from error

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from bundler.errors import Aria2Error, FetchError, FileSystemError
-from bundler.gateway.aria2 import Aria2Daemon, Aria2Gone
-from bundler.gateway.aria2_values import Download, Failure, State, Status
+from bundler.gateway.aria2_values import Aria2Gone, Download, Failure, State, Status
 from bundler.gateway.line import Line
 from bundler.gateway.trouble import SourceError, Trouble, trouble_of_status
+
+if TYPE_CHECKING:
+    from bundler.gateway.aria2 import Aria2Daemon
 
 _POLL_SECONDS = 0.1
 _TIMED_OUT, _NO_RANGES, _DISK_FULL = 2, 8, 9
@@ -55,6 +56,7 @@ class Downloader:
         self._jobs = jobs
         self._line = line
         self._certificates = certificates
+        self._trust_file = folder / "certificates.pem"
         self._daemon: Aria2Daemon | None = None
         self._limit = 0
         self._deaths = 0
@@ -63,7 +65,6 @@ class Downloader:
         self._changed = threading.Condition()
         self._closing = False
         self._poller = threading.Thread(target=self._poll_until_closed, name="aria2-poll", daemon=True)
-        self._files = ExitStack()
 
     def __enter__(self) -> Self:
         self._poller.start()
@@ -76,7 +77,7 @@ class Downloader:
         self._poller.join()
         with self._changed:
             self._stop()
-        self._files.close()
+        self._trust_file.unlink(missing_ok=True)
 
     def download(self, wanted: Download, follow: Follow) -> None:
         """Fetch a file of the right size, going on where an earlier attempt ended; the bytes are not proven.
@@ -137,6 +138,9 @@ class Downloader:
             return self._daemon, gid
 
     def _start(self) -> Aria2Daemon:
+        # Not before there is something large to fetch: aria2p takes as long to import as a small build takes in all.
+        from bundler.gateway.aria2 import Aria2Daemon
+
         self._limit = self._line.aria2_limit()
         return Aria2Daemon(
             self._aria2c, self._folder, max_downloads=self._jobs, rate_limit=self._limit, ca_certificate=self._trusted()
@@ -145,10 +149,8 @@ class Downloader:
     def _trusted(self) -> Path | None:
         if self._certificates is None:
             return None
-        stream = self._files.enter_context(tempfile.NamedTemporaryFile(prefix="bundler-", suffix=".pem"))
-        stream.write(self._certificates)
-        stream.flush()
-        return Path(stream.name)
+        self._trust_file.write_bytes(self._certificates)
+        return self._trust_file
 
     def _next(self, daemon: Aria2Daemon, gid: str, polls: int) -> tuple[Status, int]:
         """Wait for news that are younger than poll number `polls`."""
