@@ -16,6 +16,9 @@ R = TypeVar("R")
 MAX_IN_FLIGHT = 6
 """Pieces at once, whatever the number of workers: a piece is up to 16 MiB raw, and as much again coded."""
 
+_AHEAD = 3
+"""Pieces that wait for their turn, begun or done. More would only take memory."""
+
 _WORTH_A_SWITCH = 256 << 10
 """Bytes. Less than this is done before another thread has woken up."""
 
@@ -79,16 +82,17 @@ def usable_cores() -> int:
 def ordered_map(work: Callable[[T], R], pieces: Iterable[T], *, workers: int) -> Generator[R, None, None]:
     """Yield `work(piece)` for every piece, in the order of `pieces`, done by `workers` threads.
 
-    `pieces` is drawn from as results are taken, never more than `MAX_IN_FLIGHT` ahead. An exception of `work` is
+    `pieces` is drawn from as results are taken, a few ahead, never more than `MAX_IN_FLIGHT`. An exception of `work` is
     raised in its place in the order, one of `pieces` at once; what else is in flight then is dropped.
     Close it where it may not be drawn to its end.
     """
-    with ThreadPoolExecutor(max_workers=max(1, min(workers, MAX_IN_FLIGHT))) as pool:
+    in_flight = min(max(1, workers) + _AHEAD, MAX_IN_FLIGHT)
+    with ThreadPoolExecutor(max_workers=min(max(1, workers), in_flight)) as pool:
         waiting: deque[Future[R]] = deque()
         try:
             for piece in pieces:
                 waiting.append(pool.submit(work, piece))
-                if len(waiting) >= MAX_IN_FLIGHT:
+                if len(waiting) >= in_flight:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
