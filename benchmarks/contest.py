@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from benchmarks.measure import Cost, measure, touch_memory
+from benchmarks.measure import Cost, measure
 
 GB = 10**9
 MB = 10**6
@@ -137,7 +137,6 @@ def hold(name: str, contest: Contest, settings: Settings) -> list[Result]:
                 each.before()
                 # What others wrote must not be written out at this one's expense.
                 os.sync()
-                touch_memory()
                 cost = measure(each.command, each.variables)
                 costs[each.what].append(cost)
                 sizes[each.what] = None if each.output is None else size_of(each.output)

@@ -13,9 +13,6 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parent.parent
-_TOUCHED = 3 << 30
-"""Bytes: more than any competitor of a contest over 1 GB needs, with its share of the page cache."""
-
 _LAUNCHER = Path(__file__).with_name("launch.py")
 
 
@@ -55,15 +52,6 @@ def measure(command: Sequence[str], variables: Mapping[str, str]) -> Cost:
         return Cost(**json.loads(cost_file.read_text()))
 
 
-def touch_memory() -> None:
-    """Use memory, and free it.
-
-    The host of a virtual machine takes back what is free there, and who touches it next pays for that with up to half
-    a second of CPU time a gigabyte: that would be chance.
-    """
-    subprocess.run([sys.executable, "-I", "-S", "-c", f"bytearray({_TOUCHED})"], check=True)
-
-
 def prepare(command: Sequence[str], variables: Mapping[str, str] | None = None) -> None:
     """Run a command whose cost is of no interest."""
     _run(list(command), variables or {})
@@ -80,6 +68,7 @@ def _run(command: list[str], variables: Mapping[str, str]) -> None:
 
 def _environment() -> dict[str, str]:
     """Return variables under which the programs of this checkout run, and no setting of the user's counts."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING", "PYTHON"))}
+    theirs = ("HF_", "HUGGING", "PYTHON", "REQUESTS_CA", "CURL_CA")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
     loopback = "127.0.0.1,127.0.0.2"
     return kept | {"PYTHONPATH": str(ROOT), "NO_PROXY": loopback, "no_proxy": loopback, "HF_HUB_DISABLE_XET": "1"}

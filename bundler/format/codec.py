@@ -254,8 +254,12 @@ def _encode_runs(content: Bytes, runs: list[tuple[int, _Way]], room: Bytes) -> t
     start = 0
     for length, way in runs:
         run = content[start:start + length]
-        planes = split_planes(run, way.value, room[start:start + length]) if way in _PLANES.values() else None
-        coded = [_encode_plane(plane) for plane in planes] if planes else [_encode_stream(run, way)]
+        if way in _PLANES.values():
+            # The exponents are what planes are for: they need no second look.
+            exponents, *others = split_planes(run, way.value, room[start:start + length])
+            coded = [_encode_stream(exponents, _Way.SKEW), *(_encode_plane(plane) for plane in others)]
+        else:
+            coded = [_encode_stream(run, way)]
         table.append(_RUN.pack(length, len(coded)))
         table += [_PLANE.pack(method, len(stream)) for method, stream in coded]
         streams += [stream for _, stream in coded]

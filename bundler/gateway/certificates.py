@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from bundler.errors import ManifestError
@@ -23,6 +24,7 @@ def tls_context(own: Path | None) -> ssl.SSLContext:
     return context
 
 
+@cache
 def check_certificates(own: Path) -> None:
     """Raise `ManifestError` unless a file holds certificates in PEM."""
     try:
