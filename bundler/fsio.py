@@ -24,7 +24,7 @@ from bundler.access import PUBLIC, Access
 from bundler.errors import FileSystemError
 
 _SYNCS_AT_ONCE = 16
-_DRAIN_EVERY = 32 << 20
+_DRAIN_EVERY = 16 << 20
 """Bytes."""
 
 
