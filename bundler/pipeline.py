@@ -16,7 +16,7 @@ R = TypeVar("R")
 MAX_IN_FLIGHT = 6
 """Pieces at once, whatever the number of workers: a piece is up to 16 MiB raw, and as much again coded."""
 
-_AHEAD = 3
+_AHEAD = 2
 """Pieces that wait for their turn, begun or done. More would only take memory."""
 
 _WORTH_A_SWITCH = 256 << 10

@@ -12,7 +12,7 @@ from bundler.digest import BlobHasher, Digest, GitOid
 from bundler.errors import BadSignatureError, BundlerError, DamagedBundleError, FormatError, IncompleteBundleError
 from bundler.fields import read_bounded
 from bundler.format import codec
-from bundler.format.index import INDEX_NAME, MAX_INDEX_SIZE, Blob, Index, Part, Volume, parse_index, sha256_of
+from bundler.format.index import INDEX_NAME, MAX_INDEX_SIZE, Blob, Codec, Index, Part, Volume, parse_index, sha256_of
 from bundler.format.signature import MAX_SIGNATURE_SIZE, Keyring, check_signature
 from bundler.format.sums import MAX_SUMS_SIZE, SIGNATURE_NAME, SUMS_NAME, parse_sums
 from bundler.format.verdict import Outcome, Verdict
@@ -248,7 +248,7 @@ def decode_part(stored: StoredPart, scratch: memoryview) -> memoryview:
 
 @dataclass(frozen=True, slots=True)
 class RawPart:
-    """A part after decoding, in buffers that are to be given back."""
+    """A part after decoding, in a buffer that is to be given back."""
 
     number: int
     raw: memoryview
@@ -258,7 +258,11 @@ class RawPart:
 def decoded(stored: StoredPart, pool: BufferPool) -> RawPart:
     """Check and decode a part that was read into a buffer of `pool`. Raises what `decode_part` raises."""
     scratch = pool.take()
-    return RawPart(stored.number, decode_part(stored, scratch), (stored.buffer, scratch))
+    raw = decode_part(stored, scratch)
+    # What the bytes do not lie in may be used again at once.
+    needed, idle = (stored.buffer, scratch) if stored.part.codec is Codec.RAW else (scratch, stored.buffer)
+    pool.give(idle)
+    return RawPart(stored.number, raw, (needed,))
 
 
 def why_other(blob: Blob, git_oid: GitOid | None, hasher: BlobHasher) -> str:
