@@ -6,7 +6,8 @@ An input is a byte for what to do, three for the raw size (little-endian), and t
 from __future__ import annotations
 
 from bundler.errors import FormatError
-from bundler.format.codec import Hint, decode, encode
+from bundler.format.codec import decode, encode
+from bundler.format.hint import Hint
 from bundler.format.index import MAX_PART_SIZE, Codec
 from bundler.format.restore import decode_planes
 

@@ -118,7 +118,10 @@ def test_fetches_a_file_over_several_connections(
 
     [status] = outcomes(daemon)
 
-    assert status == Status(gid=gid, state=State.COMPLETE, completed=8 * MIB, speed=status.speed, error=None)
+    size = 8 * MIB
+    assert status == Status(
+        gid=gid, state=State.COMPLETE, completed=size, size=size, speed=status.speed, error=None
+    )
     assert (folder / NAME).read_bytes() == CONTENT
     assert os.listdir(folder) == [NAME]
     assert len({one.headers["range"] for one in server.requests}) >= 4

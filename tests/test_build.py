@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from bundler.digest import parse_etag
 from bundler.errors import BundleExistsError, FileSystemError, NotEnoughSpaceError
 from bundler.lock import lock_path, read_lock
 from tests.bundle_command import bundle
@@ -363,6 +364,28 @@ def test_another_bundle_stays_until_it_may_be_replaced(
     assert kept == before
     assert_right(gateway, replaced)
     assert (gateway.bundle / "index.json").read_bytes() != before["index.json"]
+
+
+@pytest.mark.parametrize("path", ["model-1.safetensors", "config.json"])
+def test_what_was_damaged_in_staging_is_fetched_again(
+    hub: FaultyHubServer, gateway: Gateway, manifest: Path, path: str
+) -> None:
+    """A disk may change what was proven when it came: packing sees it, and that file alone is fetched again."""
+    assert_right(gateway, gateway.build(manifest))
+    good = (gateway.bundle / "index.json").read_bytes()
+    shutil.rmtree(gateway.bundle)
+    (etag,) = (etag for etag, each in etags(gateway, manifest).items() if each == path)
+    blob = gateway.staging.blob(parse_etag(etag))
+    content = blob.read_bytes()
+    blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    since = len(hub.requests)
+
+    built = gateway.build(manifest)
+
+    assert_right(gateway, built)
+    assert asked_for(hub, since) == {path}
+    assert (gateway.bundle / "index.json").read_bytes() == good
+    assert blob.read_bytes() == content
 
 
 def test_a_file_that_fails_leaves_no_bundle(hub: FaultyHubServer, gateway: Gateway, manifest: Path) -> None:

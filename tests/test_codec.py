@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundler.errors import FormatError
-from bundler.format.codec import Hint, decode, encode
+from bundler.format.codec import decode, encode
+from bundler.format.hint import Hint
 from bundler.format.index import MAX_PART_SIZE, MAX_STORED_SIZE, Codec
 from tests.bundles import noise
 

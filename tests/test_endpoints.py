@@ -7,12 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from huggingface_hub import hf_hub_url
 
+from bundler.digest import Commit
 from bundler.errors import ManifestError, ProxyError
-from bundler.gateway.endpoint import Endpoints, Surroundings, choose_endpoints
+from bundler.gateway.endpoint import Endpoint, Endpoints, Surroundings, choose_endpoints
+from bundler.gateway.hub import file_url
 from bundler.gateway.proxies import Proxies, system_proxies, without_user
 from bundler.gateway.tokens import user_token
 from bundler.manifest import EndpointUrl, parse_manifest
+from bundler.names import RelPath, RepoId, RepoType
 from tests.bundle_command import bundle
 from tests.faulty_hub import FaultyHubServer
 from tests.gateway_side import endpoint, lock_of
@@ -35,6 +39,17 @@ def chosen(
         manifest.endpoints, home, surroundings, instead=tuple(map(EndpointUrl, instead)),
         identity=EndpointUrl(identity) if identity else None,
     )
+
+
+@pytest.mark.parametrize("path", ["config.json", "a folder/naïve name #1 100%+.txt", "x?y=z&w", "~/[1].bin"])
+@pytest.mark.parametrize("repo_type", RepoType)
+def test_files_are_where_the_hub_client_looks_for_them(repo_type: RepoType, path: str) -> None:
+    """The URL of a file is the one that huggingface_hub makes, below an endpoint's prefix too."""
+    commit = Commit("c" * 40)
+
+    url = file_url(Endpoint(url=EndpointUrl(f"{MIRROR}/hf")), RepoId(repo_type, "org/a"), commit, RelPath(path))
+
+    assert url == hf_hub_url("org/a", path, repo_type=repo_type, revision=commit, endpoint=f"{MIRROR}/hf")
 
 
 def tokens(endpoints: Endpoints) -> dict[str, str | None]:

@@ -17,7 +17,8 @@ from random import Random
 
 import pytest
 
-from bundler.format.codec import Hint, encode
+from bundler.format.codec import encode
+from bundler.format.hint import Hint
 from bundler.format.index import MAX_PART_SIZE, Codec
 from fuzz.mutations import change_bytes, change_document, hostile_documents, json_text
 from tests.bundles import noise

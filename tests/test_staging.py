@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bundler.digest import Digest, GitOid
 from bundler.errors import FileSystemError
 from bundler.gateway.build import lock_manifest
 from bundler.gateway.staging import Staging, default_staging
 from bundler.lock import LockedFile
+from bundler.names import RelPath
 from tests.bundle_command import bundle
 from tests.faulty_hub import FaultyHubServer
 from tests.gateway_side import MIB, Gateway, endpoint, fetch_all, left_in, lock_of, noise
 
 CONTENT = noise("content", 100_000)
+GIT_OID = GitOid("1" * 40)
 
 
 @pytest.fixture
@@ -65,6 +69,17 @@ def test_removes_a_blob_that_is_wrong(staging: Staging, file: LockedFile, found:
     assert left_in(staging) == []
 
 
+def test_believes_a_name_that_tells_the_bytes_if_others_prove_them(staging: Staging) -> None:
+    """Who packs a blob proves it; to read it before as well would be for nothing. A git id tells no SHA-256."""
+    large = LockedFile(path=RelPath("a.bin"), size=5, etag=Digest.of(b"right"), sha256=Digest.of(b"right"))
+    for etag in (large.etag, GIT_OID):
+        staging.blob(etag).write_bytes(b"wrong")
+
+    assert staging.adopt(large, sure=False) == Digest.of(b"right")
+    assert staging.adopt(replace(large, size=6), sure=False) is None
+    assert staging.adopt(replace(large, etag=GIT_OID, sha256=None), sure=False) is None
+
+
 def test_does_not_adopt_what_is_not_there(staging: Staging, file: LockedFile) -> None:
     """No blob is no error."""
     assert staging.adopt(file) is None
@@ -78,7 +93,7 @@ def test_fetches_again_what_was_damaged_in_staging(hub: FaultyHubServer, gateway
     gateway.staging.blob(lock.repos[0].files[0].etag).write_bytes(CONTENT[:-1] + b"?")
     asked = len(hub.requests)
 
-    again = fetch_all(lock, gateway.staging, endpoint(hub))
+    again = fetch_all(lock, gateway.staging, endpoint(hub), sure=True)
 
     assert again.contents == [CONTENT, CONTENT[::-1]]
     assert {seen.path.rpartition("/")[2] for seen in hub.requests[asked:]} == {"a.bin"}
@@ -86,10 +101,6 @@ def test_fetches_again_what_was_damaged_in_staging(hub: FaultyHubServer, gateway
 
 def test_a_lock_may_pin_small_files_by_sha256(hub: FaultyHubServer, staging: Staging) -> None:
     """Bytes that only git's SHA-1 would let pass are refused where a lock names a SHA-256 as well."""
-    from dataclasses import replace
-
-    from bundler.digest import Digest
-
     hub.publish("org/a", {"config.json": CONTENT})
     (file,) = lock_of("org/a", endpoints=(endpoint(hub),)).repos[0].files
     staging.blob(file.etag).write_bytes(CONTENT)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundler.digest import Digest
-from bundler.errors import FileSystemError
+from bundler.errors import DamagedStagingError, FileSystemError
 from bundler.format.index import MAX_PART_SIZE, Index, index_text, parse_index
 from bundler.format.reader import open_bundle
 from bundler.format.split import SHARED_BLOB, BlobFile, cut
@@ -276,6 +276,18 @@ def test_a_blob_that_shrank_is_not_packed(tmp_path: Path) -> None:
 
     with pytest.raises(FileSystemError, match="ends 5 bytes too early"):
         pack_blobs([blob], tmp_path / "speech", name=NAME, workers=1)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_blob_that_changed_is_not_packed(tmp_path: Path, number: int) -> None:
+    """What is packed is proven: large or small, first or last, a single bit is seen, and it is said where."""
+    blobs = proven(tmp_path / "blobs", [b"small", noise("n", MAX_PART_SIZE + 5), b"small too"])
+    content = blobs[number].path.read_bytes()
+    blobs[number].path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    (tmp_path / "speech").mkdir()
+
+    with pytest.raises(DamagedStagingError, match=str(blobs[number].path)):
+        pack_blobs(blobs, tmp_path / "speech", name=NAME, workers=2)
 
 
 def test_a_fetch_that_fails_ends_the_packing(tmp_path: Path) -> None:

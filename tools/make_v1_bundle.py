@@ -1,7 +1,7 @@
-"""Make the bundle in tests/data/v1, which every later release must read: `python -m tools.make_v1_bundle FOLDER`.
+"""Make a bundle like those in tests/data, which every release must read: `python -m tools.make_v1_bundle FOLDER`.
 
-It was run once, by the release that its `build-info.json` names. It is kept to say what is in that bundle, not to be
-run again: what a later release writes is no proof that it reads what an earlier one wrote.
+It was run when the writer had changed, by the release that the bundle's `build-info.json` names. It is kept to say what
+is in these bundles, not to make them again: what a release writes is no proof that it reads what an earlier one wrote.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ import numpy as np
 import zstandard
 
 from bundler.errors import FormatError
+from bundler.format.hint import Hint
 from bundler.format.index import Codec
 from bundler.format.planes import WIDTHS, Bytes, merge_planes, split_planes
 
@@ -67,14 +68,6 @@ _AS_IT_IS, _FRAME = 0, 1
 
 
 Buffer = bytes | memoryview
-
-
-@dataclass(frozen=True, slots=True)
-class Hint:
-    """What is known of the next `length` raw bytes: elements of `width` bytes; 0 if nothing is known."""
-
-    length: int
-    width: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.digest import Digest
-from bundler.format.codec import Hint
+from bundler.format.hint import Hint
 from bundler.format.index import MAX_PART_SIZE
 from bundler.format.safetensors import LENGTH_SIZE, Span, header_size, tensor_spans
 

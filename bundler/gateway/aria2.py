@@ -186,6 +186,7 @@ class Aria2Daemon:
             gid=told["gid"],
             state=state,
             completed=int(told["completedLength"]),
+            size=self._queued[told["gid"]].size,
             speed=int(told["downloadSpeed"]),
             error=self._failure(told) if state is State.FAILED else None,
         )

@@ -111,8 +111,16 @@ class Status:
     completed: int
     """Bytes on disk, those of earlier runs included; 0 while waiting."""
 
+    size: int
+    """Bytes of the whole file."""
+
     speed: int
     """Bytes per second."""
 
     error: Failure | None
     """None unless `state` is FAILED."""
+
+    @property
+    def seconds_left(self) -> float:
+        """How long it takes from here on at this speed."""
+        return (self.size - self.completed) / max(1, self.speed)

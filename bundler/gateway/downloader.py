@@ -17,7 +17,9 @@ from bundler.gateway.trouble import SourceError, Trouble, trouble_of_status
 if TYPE_CHECKING:
     from bundler.gateway.aria2 import Aria2Daemon
 
-_POLL_SECONDS = 0.1
+_POLL_SECONDS, _LAST_POLL_SECONDS = 0.1, 0.02
+"""Between two looks, and when a download is about to end."""
+
 _TIMED_OUT, _NO_RANGES, _DISK_FULL = 2, 8, 9
 _NO_CONNECTION = (1, 6, 19)
 """aria2's exit codes (aria2c manual, EXIT STATUS); 1, unknown, is what a failed TLS handshake gives."""
@@ -61,6 +63,8 @@ class Downloader:
         self._limit = 0
         self._deaths = 0
         self._polls = 0
+        self._pause = _POLL_SECONDS
+        self._ready_early = False
         self._known: dict[str, Status] = {}
         self._changed = threading.Condition()
         self._closing = False
@@ -78,6 +82,12 @@ class Downloader:
         with self._changed:
             self._stop()
         self._trust_file.unlink(missing_ok=True)
+
+    def make_ready(self) -> None:
+        """Start the daemon in the background: something is going to be downloaded."""
+        with self._changed:
+            self._ready_early = True
+            self._changed.notify_all()
 
     def download(self, wanted: Download, follow: Follow) -> None:
         """Fetch a file of the right size, going on where an earlier attempt ended; the bytes are not proven.
@@ -184,19 +194,26 @@ class Downloader:
     def _poll_until_closed(self) -> None:
         with self._changed:
             while not self._closing:
+                if self._ready_early and self._daemon is None:
+                    with suppress(Aria2Error):  # whoever needs it tries again, and says what is wrong
+                        self._daemon = self._start()
+                self._ready_early = False
                 if self._daemon is not None:
                     try:
                         self._poll(self._daemon)
                     except Aria2Error:
                         self._stop()
                     self._changed.notify_all()
-                self._changed.wait(_POLL_SECONDS)
+                self._changed.wait(self._pause)
 
     def _poll(self, daemon: Aria2Daemon) -> None:
         statuses = daemon.poll()
         self._known.update((status.gid, status) for status in statuses)
         self._polls += 1
-        if any(status.state is State.ACTIVE for status in statuses):
+        active = [status for status in statuses if status.state is State.ACTIVE]
+        soonest = min((status.seconds_left for status in active), default=_POLL_SECONDS)
+        self._pause = min(max(soonest, _LAST_POLL_SECONDS), _POLL_SECONDS)
+        if active:
             limit = self._line.aria2_limit()
             if limit != self._limit:
                 daemon.limit_rate(limit)

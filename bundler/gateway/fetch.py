@@ -133,6 +133,8 @@ def fetching(
             on_event=on_event,
             stop=stop,
         )
+        if staging.lacks([job.wanted.file for job in jobs if job.large]):
+            downloader.make_ready()
         crew.employ(Jobs(job for job in jobs if not job.large), work, threads=_SMALL_JOBS)
         crew.employ(Jobs(job for job in jobs if job.large), work, threads=options.jobs + _HASHING)
         yield _in_order(jobs, staging, on_event)
