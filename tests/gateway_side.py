@@ -73,7 +73,7 @@ def fetch_all(
     record = FetchRecord()
     options = FetchOptions(
         aria2c=aria2c or find_aria2c(), jobs=2, connections=4, aria2_from=MIB,
-        patience=patience, stall_seconds=stall_seconds, rate_limit=rate_limit)
+        patience=patience, stall_seconds=stall_seconds, rate_limit=rate_limit, sure=True)
     sources = tuple(HubSource(each) for each in endpoints)
     with (
         staging.exclusively(lambda text: None),

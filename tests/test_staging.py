@@ -93,7 +93,7 @@ def test_fetches_again_what_was_damaged_in_staging(hub: FaultyHubServer, gateway
     gateway.staging.blob(lock.repos[0].files[0].etag).write_bytes(CONTENT[:-1] + b"?")
     asked = len(hub.requests)
 
-    again = fetch_all(lock, gateway.staging, endpoint(hub), sure=True)
+    again = fetch_all(lock, gateway.staging, endpoint(hub))
 
     assert again.contents == [CONTENT, CONTENT[::-1]]
     assert {seen.path.rpartition("/")[2] for seen in hub.requests[asked:]} == {"a.bin"}
