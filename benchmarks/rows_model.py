@@ -170,7 +170,7 @@ def _journey(site: Site, data: str, raw: int, words: str, workers: int = 0) -> l
         )
 
     return [
-        step("build", site.build(*options), cleared(site.out)),
+        step("build", site.build(*options), cleared(site.out, site.cache)),
         step("verify", site.verify(*options)),
         step("install", site.install(*options), cleared(site.cache)),
     ]

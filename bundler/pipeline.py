@@ -47,6 +47,30 @@ class Aside:
         self._pool.shutdown()
 
 
+class Behind:
+    """One more thread, at most one piece of work behind its owner. A context manager that waits for it at the end."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._last: Future[object] | None = None
+
+    def __enter__(self) -> Behind:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown()
+
+    def do(self, work: Callable[[], object]) -> None:
+        """Have `work()` done, once what was begun before is over. Raises what that raised."""
+        self.wait()
+        self._last = self._pool.submit(work)
+
+    def wait(self) -> None:
+        """Return when nothing is left to do. Raises what was raised."""
+        if self._last is not None:
+            self._last.result()
+
+
 class BufferPool:
     """Buffers of one size that are used again: fresh memory costs page faults, a tenth of all CPU time here."""
 

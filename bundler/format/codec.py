@@ -77,7 +77,7 @@ class Coded:
     codec: Codec
 
     streams: tuple[Buffer, ...]
-    """The stored bytes, in pieces; some may lie in the raw bytes or in the scratch that `encode` was given."""
+    """The stored bytes, in pieces: for `RAW` the raw bytes; for `PLANES` some lie in the scratch of `encode`."""
 
     @property
     def size(self) -> int:
@@ -108,7 +108,7 @@ _PLANES = {way.value: way for way in (_Way.PLANES_2, _Way.PLANES_4, _Way.PLANES_
 def encode(raw: memoryview, hints: Sequence[Hint] = (), *, scratch: memoryview | None = None) -> Coded:
     """Choose ways by probing, and code. `hints` add up to the length of `raw`, or are empty.
 
-    `scratch` is memory to use, at least as large as `raw`; the result may lie in it.
+    `scratch` is memory to use, at least as large as `raw`; the result may lie in it, or be `raw`.
     """
     content = np.frombuffer(raw, np.uint8)
     runs = _choose(content, hints or [Hint(len(content), 0)])
@@ -252,7 +252,8 @@ def _encode_runs(content: Bytes, runs: list[tuple[int, _Way]], room: Bytes) -> t
             exponents, *others = split_planes(run, way.value, room[start:start + length])
             coded = [_encode_stream(exponents, _Way.SKEW), *(_encode_plane(plane) for plane in others)]
         else:
-            coded = [_encode_stream(run, way)]
+            room[start:start + length] = run
+            coded = [_encode_stream(room[start:start + length], way)]
         table.append(_RUN.pack(length, len(coded)))
         table += [_PLANE.pack(method, len(stream)) for method, stream in coded]
         streams += [stream for _, stream in coded]

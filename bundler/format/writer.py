@@ -1,6 +1,6 @@
-"""Blobs into a bundle: pieces are coded on all cores, proven and written in order, as one stream per volume.
+"""Blobs into a bundle: pieces are read and proven in order, coded on all cores, and written in order.
 
-What is hashed is what was coded: the bytes in memory, not the same place of the disk at another time.
+What is hashed is what is coded: the bytes in memory, not the same place of the disk at another time.
 """
 
 from __future__ import annotations
@@ -21,17 +21,20 @@ from bundler.format.index import (
     INDEX_NAME, MAX_PART_SIZE, Blob, Codec, Extent, Index, Part, Volume, index_text, volume_name
 )
 from bundler.format.readme import readme_text
-from bundler.format.split import Piece, BlobFile, cut
+from bundler.format.split import BlobFile, Piece, Range, cut
 from bundler.format.sums import SUMS_NAME, sums_text
 from bundler.format.volume import DEFAULT_VOLUME_SIZE, VolumeStream
 from bundler.fsio import read_exactly, replace_file, sync_folder, write_synced
 from bundler.names import BundleName
-from bundler.pipeline import Aside, BufferPool, ordered_map
+from bundler.pipeline import Behind, BufferPool, ordered_map
 from bundler.progress import Advanced, OnEvent, Phase, ignore
 
 README_NAME = "README.txt"
 RESTORE_NAME = "restore.py"
 BUILD_INFO_NAME = "build-info.json"
+
+_READ_SIZE = 2 << 20
+"""Bytes: what was just read is hashed while it is still in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,22 +58,27 @@ def pack_blobs(
     """Write the volumes of a bundle to `folder`, drawing from `blobs` as they become available.
 
     The same blobs in the same order give the same bytes, whatever `workers` is. No digest may come twice.
-    Raises `DamagedStagingError` for a blob whose bytes are not those of its digest, after they were written: what is in
-    `folder` then is no bundle, and cannot become one.
+    Raises `DamagedStagingError` for a blob whose bytes are not those of its digest. Some of them are written then: what
+    is in `folder` is no bundle, and cannot become one.
     """
     shelf = _Shelf(folder, name=name, volume_size=volume_size)
-    coder, prover, aside = _Coder(), _Prover(), Aside()
+    pool = BufferPool(MAX_PART_SIZE)
+    reader = _Reader(pool)
+
+    def put(coded: _CodedPiece) -> None:
+        shelf.put(coded)
+        pool.give(*coded.buffers)
+        on_event(Advanced(Phase.PACK, coded.piece.size))
+
+    pieces = map(reader.read, cut(shelf.noting(blobs)))
     try:
-        with closing(ordered_map(coder.code, cut(shelf.noting(blobs)), workers=workers)) as coded_pieces:
+        with Behind() as behind, closing(ordered_map(partial(_code, pool), pieces, workers=workers)) as coded_pieces:
             for coded in coded_pieces:
-                with aside.doing(partial(prover.take, coded), size=coded.piece.size):
-                    shelf.put(coded)
-                coder.done(coded)
-                on_event(Advanced(Phase.PACK, coded.piece.size))
+                behind.do(partial(put, coded))
+            behind.wait()
         return shelf.finish()
     finally:
         shelf.abandon()
-        aside.close()
 
 
 def seal_bundle(folder: Path, index: Index, *, build_info: Mapping[str, object]) -> Digest:
@@ -95,63 +103,63 @@ def seal_bundle(folder: Path, index: Index, *, build_info: Mapping[str, object])
 
 
 @dataclass(frozen=True, slots=True)
-class _CodedPiece:
+class _RawPiece:
     piece: Piece
     raw: memoryview
+    buffer: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class _CodedPiece:
+    piece: Piece
     coded: Coded
     sha256: Digest
-
     buffers: tuple[memoryview, ...]
-    """What the raw and the coded bytes lie in; to be given back once they are proven and written."""
+    """What the coded bytes lie in; to be given back once they are written."""
 
 
-class _Coder:
-    """Reads, hashes and codes pieces, in many threads, on buffers that are used again."""
+class _Reader:
+    """Reads pieces, which together are blobs from their first byte to their last, and proves these."""
 
-    def __init__(self) -> None:
-        self._pool = BufferPool(MAX_PART_SIZE)
-
-    def code(self, piece: Piece) -> _CodedPiece:
-        """Turn a piece into what its part will store."""
-        buffers = self._pool.take(), self._pool.take()
-        raw = buffers[0][:piece.size]
-        _read(piece, raw)
-        coded = encode(raw, piece.hints, scratch=buffers[1])
-        return _CodedPiece(piece, raw, coded, Digest.of(*coded.streams), buffers)
-
-    def done(self, coded: _CodedPiece) -> None:
-        """Take the buffers back."""
-        self._pool.give(*coded.buffers)
-
-
-def _read(piece: Piece, raw: memoryview) -> None:
-    filled = 0
-    for each in piece.ranges:
-        with each.blob.path.open("rb", buffering=0) as stream:
-            stream.seek(each.offset)
-            read_exactly(stream, raw[filled:filled + each.length])
-        filled += each.length
-
-
-class _Prover:
-    """Hashes blobs, of which it is given every byte in order."""
-
-    def __init__(self) -> None:
+    def __init__(self, pool: BufferPool) -> None:
+        self._pool = pool
         self._hash = hashlib.sha256()
 
-    def take(self, coded: _CodedPiece) -> None:
-        """Take the next raw bytes. Raises `DamagedStagingError` where a blob has ended and was another one."""
+    def read(self, piece: Piece) -> _RawPiece:
+        """Return the bytes of the next piece. Raises `DamagedStagingError` where a blob ends and was another one."""
+        buffer = self._pool.take()
+        raw = buffer[:piece.size]
         start = 0
-        for each in coded.piece.ranges:
-            self._hash.update(coded.raw[start:start + each.length])
+        for each in piece.ranges:
+            self._take(each, raw[start:start + each.length])
             start += each.length
-            if each.offset + each.length == each.blob.size:
-                if self._hash.hexdigest() != each.blob.sha256:
-                    raise DamagedStagingError(
-                        f"{each.blob.path} has the SHA-256 {self._hash.hexdigest()} now",
-                        hint="the disk or the memory of this machine fails: see its logs, or name another `--staging`",
-                    )
-                self._hash = hashlib.sha256()
+        return _RawPiece(piece, raw, buffer)
+
+    def _take(self, wanted: Range, raw: memoryview) -> None:
+        with wanted.blob.path.open("rb", buffering=0) as stream:
+            stream.seek(wanted.offset)
+            for start in range(0, wanted.length, _READ_SIZE):
+                some = raw[start:start + _READ_SIZE]
+                read_exactly(stream, some)
+                self._hash.update(some)
+        if wanted.offset + wanted.length == wanted.blob.size:
+            if self._hash.hexdigest() != wanted.blob.sha256:
+                raise DamagedStagingError(
+                    f"{wanted.blob.path} has the SHA-256 {self._hash.hexdigest()} now",
+                    hint="the disk or the memory of this machine fails: see its logs, or name another `--staging`",
+                )
+            self._hash = hashlib.sha256()
+
+
+def _code(pool: BufferPool, read: _RawPiece) -> _CodedPiece:
+    """Turn a piece into what its part will store."""
+    scratch = pool.take()
+    coded = encode(read.raw, read.piece.hints, scratch=scratch)
+    sha256 = Digest.of(*coded.streams)
+    # What the stored bytes do not lie in may be used again at once.
+    needed, idle = (read.buffer, scratch) if coded.codec is Codec.RAW else (scratch, read.buffer)
+    pool.give(idle)
+    return _CodedPiece(read.piece, coded, sha256, (needed,))
 
 
 class _Shelf:
