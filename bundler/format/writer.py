@@ -163,7 +163,10 @@ def _code(pool: BufferPool, read: _RawPiece) -> _CodedPiece:
 
 
 class _Shelf:
-    """Puts coded pieces into volumes, in the order given, and keeps the books for the index."""
+    """Puts coded pieces into volumes, in the order given, and keeps the books for the index.
+
+    Blobs are noted by the thread that reads them, before any of their pieces is put by the one that writes.
+    """
 
     def __init__(self, folder: Path, *, name: BundleName, volume_size: int) -> None:
         self._folder = folder

@@ -59,7 +59,8 @@ class Staging:
         A download that is complete counts: whoever fetched it was killed before it was proven. Unless `sure`, a blob
         that an earlier run proved is believed where its name tells the SHA-256: its bytes are then not read.
         """
-        if not sure and isinstance(file.etag, Digest) and _has_size(self.blob(file.etag), file.size):
+        # Of an empty file nothing would be packed, and so nothing proven.
+        if not sure and file.size and isinstance(file.etag, Digest) and _has_size(self.blob(file.etag), file.size):
             return file.etag
         for path in (self.blob(file.etag), self._complete_download(file)):
             if path is None or not path.is_file():
