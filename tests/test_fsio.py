@@ -17,8 +17,8 @@ import pytest
 from bundler.access import Access
 from bundler.errors import FileSystemError
 from bundler.fsio import (
-    atomic_write, explain_os_errors, free_bytes, hold_lock, make_folders, place, place_all, place_folder, place_link,
-    read_exactly, sync_file, write_all, write_synced
+    StraightFile, atomic_write, explain_os_errors, free_bytes, hold_lock, make_folders, place, place_all, place_folder,
+    place_link, read_exactly, sync_file, write_all, write_synced
 )
 
 
@@ -354,3 +354,35 @@ def test_a_full_file_system_says_that_the_run_goes_on() -> None:
 
     assert os.strerror(errno.ENOSPC) in str(caught.value)
     assert "run the same command again" in caught.value.hint
+
+
+# --- Past the page cache
+
+
+@pytest.mark.parametrize("memory", [False, True], ids=["on a disk", "in memory"])
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, (4 << 20) - 1, 4 << 20, (4 << 20) + 4097, (9 << 20) + 5])
+def test_a_straight_file_holds_what_was_written(tmp_path: Path, size: int, memory: bool) -> None:
+    """Whatever the size and the pieces, in place of a longer file, on file systems with direct access and without."""
+    place = Path("/dev/shm") if memory and Path("/dev/shm").is_dir() else tmp_path
+    path = place / f"straight-{os.getpid()}"
+    path.write_bytes(b"longer" * (2 << 20))
+    content = hashlib.shake_128(b"content").digest(size)
+    try:
+        file = StraightFile(path)
+        for start in range(0, size, 1_000_003):
+            file.write(memoryview(content)[start:start + 1_000_003])
+        file.finish()
+
+        assert path.read_bytes() == content
+    finally:
+        path.unlink()
+
+
+def test_a_straight_file_that_is_let_go_of_may_lack_its_end(tmp_path: Path) -> None:
+    """It is no file to be used; to close it is no error."""
+    file = StraightFile(tmp_path / "volume")
+    file.write(bytes((4 << 20) + 1))
+
+    file.close()
+
+    assert (tmp_path / "volume").stat().st_size == 4 << 20

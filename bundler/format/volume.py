@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.digest import Digest
-from bundler.fsio import Drain, sync_file, sync_folder, write_all
+from bundler.fsio import StraightFile, sync_folder
 
 BLOCK_SIZE = 512
 HEADER_SIZE = BLOCK_SIZE
@@ -70,10 +70,9 @@ class VolumeStream:
     def __init__(self, path: Path) -> None:
         """Create the file, replacing what an interrupted run left under its name."""
         self._path = path
-        self._stream = path.open("wb", buffering=0)
+        self._stream = StraightFile(path)
         self._hash = hashlib.sha256()
         self._size = 0
-        self._drain = Drain(self._stream)
 
     def room_for(self, size: int, limit: int) -> bool:
         """Say whether a part of `size` stored bytes keeps the volume within `limit` bytes."""
@@ -91,8 +90,7 @@ class VolumeStream:
     def finish(self) -> WrittenVolume:
         """End the tar, sync and close it."""
         self._write(bytes(END_SIZE))
-        sync_file(self._stream)
-        self.abandon()
+        self._stream.finish()
         sync_folder(self._path.parent)
         return WrittenVolume(path=self._path, size=self._size, sha256=Digest(self._hash.hexdigest()))
 
@@ -102,6 +100,5 @@ class VolumeStream:
 
     def _write(self, content: bytes | memoryview) -> None:
         self._hash.update(content)
-        write_all(self._stream, content)
+        self._stream.write(content)
         self._size += len(content)
-        self._drain.wrote(len(content))
