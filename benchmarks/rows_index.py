@@ -74,8 +74,7 @@ def _lay_out(count: int) -> tuple[tuple[Part, ...], tuple[Volume, ...]]:
     per_volume = (DEFAULT_VOLUME_SIZE - END_SIZE) // step
     parts = tuple(
         Part(
-            codec=Codec.PLANES, sha256=_digest("stored", number), size=_STORED_SIZE,
-            raw_size=_PART_SIZE,
+            codec=Codec.PLANES, sha256=_digest("stored", number), size=_STORED_SIZE, raw_size=_PART_SIZE,
             volume=number // per_volume, offset=number % per_volume * step + HEADER_SIZE,
         )
         for number in range(count)

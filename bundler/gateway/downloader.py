@@ -195,7 +195,7 @@ class Downloader:
         with self._changed:
             while not self._closing:
                 if self._ready_early and self._daemon is None:
-                    with suppress(Aria2Error):  # whoever needs it tries again, and says what is wrong
+                    with suppress(Aria2Error, OSError):  # whoever needs it tries again, and says what is wrong
                         self._daemon = self._start()
                 self._ready_early = False
                 if self._daemon is not None:

@@ -1,8 +1,8 @@
 """The hub's API: what it says, and how its answers are read. The only module that imports huggingface_hub.
 
-From huggingface_hub comes the meaning of patterns. Its client is not used: it reads proxies,
-certificates and tokens from places of its own, follows pages to whichever host they name, and raises the errors of
-another HTTP library in each major release. The questions are few, and `web` asks them.
+From huggingface_hub comes the meaning of patterns. Its client is not used: it reads proxies, certificates and tokens
+from places of its own, follows pages to whichever host they name, and raises the errors of another HTTP library in
+each major release. The questions are few, and `web` asks them.
 """
 
 from __future__ import annotations
