@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from bundler.gateway.sources import Wanted
+from bundler.gateway.staging import has_size
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _COPY_SIZE = 64 << 20
@@ -70,7 +71,7 @@ class FolderStore:
 
 def may_hold(stores: tuple[Store, ...], wanted: Wanted) -> bool:
     """Say whether a file of the right name and size stands in a store. Its bytes are not looked at."""
-    return any(_has_size(place, wanted.file.size) for store in stores for place in _places(store, wanted))
+    return any(has_size(place, wanted.file.size) for store in stores for place in _places(store, wanted))
 
 
 def _places(store: Store, wanted: Wanted) -> Iterator[Path]:
@@ -87,15 +88,8 @@ def copies(store: Store, wanted: Wanted, target: Path, *, check: Callable[[], No
     What cannot be read is passed over. `check` is called now and then, and may raise to give up.
     """
     for place in _places(store, wanted):
-        if _has_size(place, wanted.file.size) and _copy(place, target, check):
+        if has_size(place, wanted.file.size) and _copy(place, target, check):
             yield place
-
-
-def _has_size(path: Path, size: int) -> bool:
-    try:
-        return path.is_file() and path.stat().st_size == size
-    except OSError:
-        return False
 
 
 def _copy(place: Path, target: Path, check: Callable[[], None]) -> bool:

@@ -60,7 +60,7 @@ class Staging:
         that an earlier run proved is believed where its name tells the SHA-256: its bytes are then not read.
         """
         # Of an empty file nothing would be packed, and so nothing proven.
-        if not sure and file.size and isinstance(file.etag, Digest) and _has_size(self.blob(file.etag), file.size):
+        if not sure and file.size and isinstance(file.etag, Digest) and has_size(self.blob(file.etag), file.size):
             return file.etag
         for path in (self.blob(file.etag), self._complete_download(file)):
             if path is None or not path.is_file():
@@ -76,7 +76,7 @@ class Staging:
         path = self.part(file.etag)
         # aria2 removes its control file when all is there.
         under_way = control_of(path).exists()
-        return path if not under_way and _has_size(path, file.size) else None
+        return path if not under_way and has_size(path, file.size) else None
 
     def admit(self, fetched: Path, file: LockedFile) -> None:
         """Take in a file whose bytes were proven."""
@@ -122,8 +122,12 @@ def clean_staging(staging: Staging, keep: tuple[Path, ...], *, on_event: OnEvent
         return staging.clean(etags)
 
 
-def _has_size(path: Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size
+def has_size(path: Path, size: int) -> bool:
+    """Say whether a file of that size stands there, and can be seen."""
+    try:
+        return path.is_file() and path.stat().st_size == size
+    except OSError:
+        return False
 
 
 def control_of(part: Path) -> Path:
