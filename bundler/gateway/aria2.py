@@ -1,4 +1,4 @@
-"""The aria2c daemon, which fetches a file over many connections. The only room of aria2p.
+"""The aria2c daemon, which fetches a file over many connections, asked by XML-RPC.
 
 aria2 is a carrier, trusted for nothing. It never gets a token: it would hand one on to the host that a
 redirect names. What it calls complete has the right size and perhaps the wrong bytes, so the caller hashes
@@ -8,8 +8,8 @@ adding the same `Download` again resumes.
 
 from __future__ import annotations
 
-import base64
 import fcntl
+import http.client
 import os
 import re
 import secrets
@@ -23,18 +23,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
+from xml.parsers.expat import ExpatError
 from xml.sax.saxutils import escape
-
-import aria2p
-import requests
-from loguru import logger
+from xmlrpc.client import Binary, Fault, ProtocolError, ServerProxy, Transport
 
 from bundler.errors import Aria2Error
 from bundler.gateway.aria2_control import is_sound
 from bundler.gateway.aria2_values import Aria2Gone, Download, Failure, State, Status, check_name, check_url
 from bundler.gateway.aria2c import child_environment
-
-logger.disable("aria2p")
 
 _OPTIONS = (
     *("--enable-rpc=true", "--rpc-listen-all=false", "--rpc-save-upload-metadata=false"),
@@ -57,6 +53,7 @@ _ANSWER_SECONDS = 30.0
 _STOP_SECONDS = 5.0
 
 _Call = tuple[str, list[Any]]
+"""A method's name after `aria2.`, and what it takes after the secret."""
 
 
 class Aria2Daemon:
@@ -121,7 +118,7 @@ class Aria2Daemon:
             whole = part.exists() and control.exists() and is_sound(control.read_bytes(), download.size)
             if not whole:
                 self.discard(download.name)
-        answers = self._ask([(aria2p.Client.ADD_METALINK, _metalink_call(one)) for one in downloads])
+        answers = self._ask([("addMetalink", _metalink_call(one)) for one in downloads])
         gids: list[str] = [answer[0] for answer in answers if not isinstance(answer, Failure)]
         for answer in answers:
             if isinstance(answer, Failure):
@@ -133,10 +130,10 @@ class Aria2Daemon:
 
     def poll(self) -> list[Status]:
         """Return where every download stands. One that has ended is told once, then forgotten."""
-        calls: list[_Call] = [(aria2p.Client.REMOVE_DOWNLOAD_RESULT, [gid]) for gid in self._reported]
-        calls.append((aria2p.Client.TELL_ACTIVE, [_STATUS_KEYS]))
-        calls.append((aria2p.Client.TELL_WAITING, [*_ALL, _STATUS_KEYS]))
-        calls.append((aria2p.Client.TELL_STOPPED, [*_ALL, _STATUS_KEYS]))
+        calls: list[_Call] = [("removeDownloadResult", [gid]) for gid in self._reported]
+        calls.append(("tellActive", [_STATUS_KEYS]))
+        calls.append(("tellWaiting", [*_ALL, _STATUS_KEYS]))
+        calls.append(("tellStopped", [*_ALL, _STATUS_KEYS]))
         answers = self._ask(calls)[-3:]
         self._log.read()
         statuses = [self._status(told) for all in answers for told in all if told["gid"] in self._queued]
@@ -153,21 +150,21 @@ class Aria2Daemon:
         check_url(new)
         if download := self._queued.get(gid):
             self._queued[gid] = replace(download, urls=(*download.urls, new))
-            self._ask([(aria2p.Client.CHANGE_URI, [gid, 1, [_encode(old)], [_encode(new)]])])
+            self._ask([("changeUri", [gid, 1, [_encode(old)], [_encode(new)]])])
 
     def limit_rate(self, bytes_per_second: int) -> None:
         """Let all downloads together use so much from now on; 0 for any amount."""
-        self._ask([(aria2p.Client.CHANGE_GLOBAL_OPTION, [{"max-overall-download-limit": str(bytes_per_second)}])])
+        self._ask([("changeGlobalOption", [{"max-overall-download-limit": str(bytes_per_second)}])])
 
     def cancel(self, gid: str) -> None:
         """Give a download up: `poll` will not tell of it, and aria2 has let go of its files on return."""
-        self._ask([(aria2p.Client.FORCE_REMOVE, [gid])])
+        self._ask([("forceRemove", [gid])])
         deadline = time.monotonic() + _ANSWER_SECONDS
-        while not _has_ended(*self._ask([(aria2p.Client.TELL_STATUS, [gid, ["status"]])])):
+        while not _has_ended(*self._ask([("tellStatus", [gid, ["status"]])])):
             if time.monotonic() > deadline:
                 raise Aria2Gone(f"aria2c did not let go of a file in {_ANSWER_SECONDS:.0f} seconds")
             time.sleep(0.01)
-        self._ask([(aria2p.Client.REMOVE_DOWNLOAD_RESULT, [gid])])
+        self._ask([("removeDownloadResult", [gid])])
         self._forget(gid)
 
     def discard(self, name: str) -> None:
@@ -207,12 +204,14 @@ class Aria2Daemon:
         if not calls:
             return []
         try:
-            answers: Any = self._client.multicall2(calls)
-        except aria2p.ClientException as error:
+            answers = self._client.ask(calls)
+        except (Fault, ProtocolError) as error:
             raise Aria2Error(f"aria2c refuses a request: {error}") from error
+        except (OSError, http.client.HTTPException, ExpatError) as error:
+            raise Aria2Gone(f"aria2c does not answer ({type(error).__name__})") from error
         return [
             # An answer comes wrapped in a list, a fault does not.
-            one[0] if isinstance(one, list) else Failure(code=one["code"], text=one["message"])
+            one[0] if isinstance(one, list) else Failure(code=one["faultCode"], text=one["faultString"])
             for one in answers
         ]
 
@@ -263,26 +262,36 @@ class Aria2Daemon:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._client.session.close()
+        self._client.close()
         self._log.read()
         self._log.stream.close()
 
 
-class _Client(aria2p.Client):
-    """aria2p's client, kept from proxies and ~/.netrc: every request holds the secret."""
+class _Client:
+    """Asks over one connection that stays open. Knows no proxies: every request holds the secret."""
 
     def __init__(self, *, port: int, secret: str) -> None:
-        super().__init__("http://127.0.0.1", port, secret, _ANSWER_SECONDS)
-        self.session = requests.Session()
-        self.session.trust_env = False
+        self.secret = secret
+        self._proxy = ServerProxy(f"http://127.0.0.1:{port}/rpc", transport=_PatientTransport())
 
-    def post(self, payload: str) -> dict[str, Any]:
-        """Send a request, which is aria2p's own but for the session."""
-        try:
-            answer = self.session.post(self.server, data=payload, timeout=self.timeout)
-            return dict(answer.json())
-        except requests.RequestException as error:
-            raise Aria2Gone(f"aria2c does not answer ({type(error).__name__})") from error
+    def ask(self, calls: list[_Call]) -> list[Any]:
+        """Make all calls at once; an answer is a list of one value, or says `faultCode` and `faultString`."""
+        wanted = [{"methodName": f"aria2.{name}", "params": [f"token:{self.secret}", *given]} for name, given in calls]
+        answers: Any = self._proxy.system.multicall(wanted)
+        return list(answers)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._proxy("close")()
+
+
+class _PatientTransport(Transport):
+    """The library's own, which would wait for an answer without end."""
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:  # Any: as the base class has it
+        connection = super().make_connection(host)
+        connection.timeout = _ANSWER_SECONDS
+        return connection
 
 
 class _Log:
@@ -384,7 +393,7 @@ def _metalink_call(download: Download) -> list[Any]:
         "header": [f"{field}: {value}" for field, value in download.headers],
         "all-proxy": download.proxy or "",
     }
-    return [base64.b64encode(metalink.encode()).decode(), options]
+    return [Binary(metalink.encode()), options]
 
 
 def _has_ended(told: Any) -> bool:

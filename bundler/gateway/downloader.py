@@ -7,15 +7,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from bundler.errors import Aria2Error, FetchError, FileSystemError
+from bundler.gateway.aria2 import Aria2Daemon
 from bundler.gateway.aria2_values import Aria2Gone, Download, Failure, State, Status
 from bundler.gateway.line import Line
 from bundler.gateway.trouble import SourceError, Trouble, trouble_of_status
-
-if TYPE_CHECKING:
-    from bundler.gateway.aria2 import Aria2Daemon
 
 _POLL_SECONDS, _LAST_POLL_SECONDS = 0.1, 0.02
 """Between two looks, and when a download is about to end."""
@@ -148,9 +146,6 @@ class Downloader:
             return self._daemon, gid
 
     def _start(self) -> Aria2Daemon:
-        # Not before there is something large to fetch: aria2p takes as long to import as a small build takes in all.
-        from bundler.gateway.aria2 import Aria2Daemon
-
         self._limit = self._line.aria2_limit()
         return Aria2Daemon(
             self._aria2c, self._folder, max_downloads=self._jobs, rate_limit=self._limit, ca_certificate=self._trusted()
