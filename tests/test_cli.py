@@ -601,7 +601,7 @@ def run_as(python: Sequence[str], *arguments: object) -> Result:
 
 
 def test_the_server_needs_no_package_of_the_gateway(built: Built, server_python: Sequence[str], tmp_path: Path) -> None:
-    """inspect, verify and install work where huggingface_hub, aria2p and requests are not installed."""
+    """inspect, verify and install work where huggingface_hub and urllib3 are not installed."""
     inspected = run_as(server_python, "inspect", built.folder)
     verified = run_as(server_python, "verify", "--allow-unsigned", built.folder)
     installed = run_as(server_python, "install", built.folder, "--cache-dir", tmp_path / "hub")
@@ -621,7 +621,7 @@ def test_the_gateway_says_what_it_lacks(server_python: Sequence[str], tmp_path: 
     done = run_as(server_python, *given)
 
     assert refusal(done) == (
-        35, "this command needs huggingface_hub, aria2p, requests, and only the connected side has them")
+        35, "this command needs huggingface_hub, urllib3, and only the connected side has them")
     assert said(done)["hint"] == "pip install 'hf-bundler[gateway]'"
 
 
@@ -635,7 +635,7 @@ import bundler.cli, bundler.format, bundler.target
 for package in (bundler.cli, bundler.format, bundler.target):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
-banned = {"huggingface_hub", "aria2p", "requests", "httpx", "bundler.gateway"} & set(sys.modules)
+banned = {"huggingface_hub", "urllib3", "httpx", "bundler.gateway"} & set(sys.modules)
 print(sorted(banned), sockets, "bundler.target.install" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", watch], capture_output=True, text=True, check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -248,6 +249,17 @@ def test_an_endpoint_is_asked_through_its_proxy(hub: FaultyHubServer) -> None:
 
     assert len(proxy.heads) == len(hub.requests) == 1
     assert proxy.heads[0].startswith(f"GET {hub.endpoint}/api/models/org/a/revision/main?blobs=true ")
+
+
+def test_a_proxy_is_told_its_own_user(hub: FaultyHubServer) -> None:
+    """Name and password stand in its URL, where what is special there is written in `%`."""
+    hub.publish("org/a", {"a.json": b"{}"})
+    with ProxyServer() as proxy:
+        asked_for = proxy.url.replace("://", "://me:a%40b%3Ac%E4%B8%AD@")
+        lock_of("org/a", endpoints=(replace(endpoint(hub), proxies=Proxies(http=asked_for)),))
+
+    (head,) = proxy.heads
+    assert f"Basic {b64encode('me:a@b:c中'.encode()).decode()}" in head
 
 
 def test_a_proxy_that_nobody_can_use_ends_the_command(hub: FaultyHubServer, tmp_path: Path) -> None:

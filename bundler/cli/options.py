@@ -157,7 +157,7 @@ _ETC = Path("/etc/bundler")
 
 def require_gateway() -> None:
     """Fail with what to install if the packages of the connected side are not here."""
-    missing = [name for name in ("huggingface_hub", "aria2p", "requests") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("huggingface_hub", "urllib3") if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingExtraError(
             f"this command needs {', '.join(missing)}, and only the connected side has them",

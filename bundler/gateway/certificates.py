@@ -18,7 +18,7 @@ _SYSTEM_STORES = (
 
 def tls_context(own: Path | None) -> ssl.SSLContext:
     """Return a context that trusts the system's store (OpenSSL's variables count), and `own` besides."""
-    context = ssl.create_default_context()
+    context = ssl.create_default_context(cafile=_store(), capath=ssl.get_default_verify_paths().capath)
     if own is not None:
         context.load_verify_locations(own)
     return context
@@ -34,12 +34,19 @@ def check_certificates(own: Path) -> None:
         raise ManifestError(f"the `ca` {own} cannot be used: {reason}") from error
 
 
-def merged_certificates(own: Iterable[Path], *, fallback: Path) -> bytes:
-    """Return the system's store and all of `own` as one PEM file, for a program that takes one file and no more.
+def merged_certificates(own: Iterable[Path]) -> bytes:
+    """Return the system's store and all of `own` as one PEM file, for a program that takes one file and no more."""
+    return b"\n".join(path.read_bytes() for path in dict.fromkeys((_store(), *own)))
 
-    `fallback` stands for the store where the system has none.
-    """
+
+def _store() -> Path:
+    """Return the file that holds the system's certificates, or Mozilla's where the system has none."""
     named = ssl.get_default_verify_paths().cafile
     stores = [Path(store) for store in (*([named] if named else []), *_SYSTEM_STORES)]
-    store = next((path for path in stores if path.is_file()), fallback)
-    return b"\n".join(path.read_bytes() for path in dict.fromkeys((store, *own)))
+    return next((path for path in stores if path.is_file()), None) or _bundled_store()
+
+
+def _bundled_store() -> Path:
+    import certifi
+
+    return Path(certifi.where())

@@ -1,80 +1,72 @@
-"""Connections over HTTP, with no rule of the library's own: not for proxies, passwords, cookies, redirects or trust."""
+"""Connections over HTTP, for many threads. They can all be shut at once, under whoever waits for one."""
 
 from __future__ import annotations
 
 import socket
 import ssl
 import threading
+from base64 import b64encode
 from contextlib import suppress
-from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 from weakref import WeakSet
 
-import requests
-from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, ProxyManager
 
 from bundler.gateway.certificates import tls_context
 
+_HOSTS = 8
+"""Whose connections are kept at a time."""
+
 
 class Connections:
-    """Sessions for many threads, one for each own certificate authority."""
+    """Pools of connections: one set for each proxy, and each own certificate authority."""
 
     def __init__(self, *, at_once: int) -> None:
+        """Connect to nothing yet. Up to `at_once` connections to a host are kept."""
         self._at_once = at_once
         self._lock = threading.Lock()
-        self._sessions: dict[Path | None, _Session] = {}
+        self._managers: dict[tuple[bool, Path | None, str | None], PoolManager] = {}
         self._sockets = _Sockets()
+        self._kinds = {
+            "http": _watched(HTTPConnectionPool, self._sockets), "https": _watched(HTTPSConnectionPool, self._sockets),
+        }
 
-    def session(self, ca: Path | None) -> requests.Session:
-        """Return the session that trusts the system's certificates, and those of `ca` besides."""
+    def to(self, url: str, *, ca: Path | None, proxy: str | None) -> PoolManager:
+        """Return what connects to a URL through `proxy`, trusting the system's certificates and those of `ca`."""
+        secure = url.startswith("https:")
+        key = (secure, ca if secure else None, proxy)
         with self._lock:
-            if ca not in self._sessions:
-                self._sessions[ca] = _Session(tls_context(ca), self._sockets, at_once=self._at_once)
-            return self._sessions[ca]
+            if key not in self._managers:
+                # The system's certificates take as long to read as a small file to fetch.
+                self._managers[key] = self._manager(tls_context(ca) if secure else None, proxy)
+            return self._managers[key]
+
+    def _manager(self, trusted: ssl.SSLContext | None, proxy: str | None) -> PoolManager:
+        options: dict[str, Any] = {"num_pools": _HOSTS, "maxsize": self._at_once, "ssl_context": trusted}
+        if proxy is None:
+            manager = PoolManager(**options)
+        else:
+            manager = ProxyManager(proxy, proxy_headers=_proxy_headers(proxy), **options)
+        manager.pool_classes_by_scheme = self._kinds
+        return manager
 
     def close(self) -> None:
         """Close all, those in use as well: whoever waits for bytes gets an error instead."""
         self._sockets.shut()
         with self._lock:
-            for session in self._sessions.values():
-                session.close()
+            for manager in self._managers.values():
+                manager.clear()
 
 
-class _Session(requests.Session):
-    """Takes a redirect for an answer: else requests would parse it, and read all that comes with it."""
-
-    def __init__(self, trusted: ssl.SSLContext, sockets: _Sockets, *, at_once: int) -> None:
-        super().__init__()
-        # Neither proxies nor ~/.netrc by the library's own rules.
-        self.trust_env = False
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self.headers["Accept-Encoding"] = "identity"
-        for scheme in ("http://", "https://"):
-            self.mount(scheme, _Adapter(trusted, sockets, at_once=at_once))
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """See no redirect."""
-
-
-class _Adapter(HTTPAdapter):
-    """Trusts the certificates that it is given, and makes its sockets known."""
-
-    def __init__(self, trusted: ssl.SSLContext, sockets: _Sockets, *, at_once: int) -> None:
-        self._trusted = trusted
-        self._sockets = sockets
-        super().__init__(pool_connections=8, pool_maxsize=at_once)
-
-    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:  # Any: as the base class has it
-        super().init_poolmanager(*arguments, ssl_context=self._trusted, **options)
-
-    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        return super().proxy_manager_for(proxy, ssl_context=self._trusted, **options)
-
-    def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
-        pool = super().get_connection_with_tls_context(*arguments, **options)
-        self._sockets.watch(pool)
-        return pool
+def _proxy_headers(proxy: str) -> dict[str, str]:
+    """Return what a proxy is told of the user that its URL names."""
+    parts = urlsplit(proxy)
+    if not parts.username:
+        return {}
+    secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return {"Proxy-Authorization": f"Basic {b64encode(secret.encode()).decode()}"}
 
 
 class _Sockets:
@@ -83,26 +75,10 @@ class _Sockets:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: WeakSet[socket.socket] = WeakSet()
-        self._kinds: dict[type, type] = {}
         self._shut = False
 
-    def watch(self, pool: Any) -> None:
-        """Let the connections that a pool of urllib3's makes from now on tell of their sockets."""
-        with self._lock:
-            if pool.ConnectionCls not in self._kinds.values():
-                pool.ConnectionCls = self._kinds.setdefault(pool.ConnectionCls, self._telling(pool.ConnectionCls))
-
-    def _telling(self, kind: type) -> type:
-        sockets = self
-
-        class Telling(kind):  # type: ignore[misc]  # which class it is, urllib3 decides
-            def connect(self) -> None:
-                super().connect()
-                sockets._add(self.sock)
-
-        return Telling
-
-    def _add(self, connected: socket.socket) -> None:
+    def add(self, connected: socket.socket) -> None:
+        """Remember a socket, or shut it if that is what happened to the others."""
         with self._lock:
             self._open.add(connected)
             if self._shut:
@@ -119,3 +95,14 @@ class _Sockets:
 def _shut(connected: socket.socket) -> None:
     with suppress(OSError):
         connected.shutdown(socket.SHUT_RDWR)
+
+
+def _watched(pool: type[HTTPConnectionPool], sockets: _Sockets) -> type[HTTPConnectionPool]:
+    """Return the same kind of pool, whose connections tell `sockets` of theirs."""
+
+    class Connection(pool.ConnectionCls):  # type: ignore[name-defined, misc]  # a class that is urllib3's to choose
+        def connect(self) -> None:
+            super().connect()
+            sockets.add(self.sock)
+
+    return type(pool.__name__, (pool,), {"ConnectionCls": Connection})

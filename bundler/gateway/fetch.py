@@ -23,7 +23,7 @@ from bundler.gateway.patience import Patience
 from bundler.gateway.roster import Roster
 from bundler.gateway.sources import Source, Wanted
 from bundler.gateway.staging import Staging
-from bundler.gateway.web import CONNECT_SECONDS, Web, bundled_certificates
+from bundler.gateway.web import CONNECT_SECONDS, Web
 from bundler.lock import LockedFile
 from bundler.progress import Finished, OnEvent, Phase, Started, ignore
 
@@ -142,7 +142,7 @@ def fetching(
 
 def _certificates(sources: tuple[Source, ...]) -> bytes:
     own = {source.ca for source in sources if source.ca is not None}
-    return merged_certificates(sorted(own), fallback=bundled_certificates())
+    return merged_certificates(sorted(own))
 
 
 def _in_order(jobs: list[Job], staging: Staging, on_event: OnEvent) -> Iterator[BlobFile]:

@@ -1,7 +1,7 @@
-"""Plain HTTP: questions to endpoints, small files, and where large ones are. The only module that imports requests.
+"""Plain HTTP: questions to endpoints, small files, and where large ones are.
 
 A token goes to the origin it was given for. Redirects are followed here, one by one, and at the first that leaves the
-origin the token stays behind; no token ever comes from `~/.netrc`, and no cookie is kept.
+origin the token stays behind.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urljoin
 
-import requests
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3 import BaseHTTPResponse, Timeout
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
+from bundler import __version__
 from bundler.errors import FetchError
 from bundler.gateway.connections import Connections
 from bundler.gateway.endpoint import Endpoint, origin
@@ -42,6 +43,10 @@ _NO_HEAD = (400, 403, 405, 501)
 """What servers answer that know no HEAD, or do not want one."""
 
 _PLAIN_URL = re.compile(r"https?://[^/?#@\\\s]+([/?#]\S*)?\Z")
+_NEXT_PAGE = re.compile(r'<([^>]*)>[^<]*;\s*rel\s*=\s*"?next\b', re.IGNORECASE)
+"""In a `Link` header (RFC 8288, 3), which may hold several links."""
+
+_HEADERS = {"User-Agent": f"hf-bundler/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
 
 
 class StatusError(SourceError):
@@ -111,7 +116,7 @@ class Web:
 
     def __init__(self, *, connections: int, timeouts: tuple[float, float] = _TIMEOUTS) -> None:
         self._connections = Connections(at_once=connections)
-        self._timeouts = timeouts
+        self._timeout = Timeout(connect=timeouts[0], read=timeouts[1])
         self._closing = threading.Event()
 
     def __enter__(self) -> Web:
@@ -126,15 +131,16 @@ class Web:
 
         Raises `FetchError` if there is no answer, or more than `limit` bytes of it.
         """
-        with self._answer(method, location, any_status=True) as (_, response):
+        with self._answer(method, location, any_status=True) as (answering, response):
             body = bytearray()
-            for chunk in _chunks(response):
+            for chunk in _chunks(response, answering.url):
                 body += chunk
                 if len(body) > limit:
                     raise FetchError(f"{_without_query(location.url)} answers with more than {limit:,} bytes")
-            next_page = response.links.get("next", {}).get("url")
+            following = _NEXT_PAGE.search(response.headers.get("Link", ""))
             return Answer(
-                status=response.status_code, headers=response.headers, body=bytes(body), next_page=next_page
+                status=response.status, headers=response.headers, body=bytes(body),
+                next_page=following[1] if following else None,
             )
 
     def locate(self, start: Location) -> Location:
@@ -160,14 +166,14 @@ class Web:
         done = path.stat().st_size if path.is_file() else 0
         done = done if done < size else 0
         with self._answer("GET", start, asking=f"bytes={done}-" if done else "") as (location, response):
-            done = done if response.status_code == 206 else 0
+            done = done if response.status == 206 else 0
             _check_length(location.url, response, size - done)
             self._check_open(start)
             with path.open("r+b" if done else "wb") as stream:
                 stream.seek(done)
                 stream.truncate()
                 on_bytes(done)
-                for chunk in _chunks(response):
+                for chunk in _chunks(response, location.url):
                     done += len(chunk)
                     self._check_open(start)
                     if done > size:
@@ -180,7 +186,7 @@ class Web:
     def explain(self, location: Location, *, size: int) -> None:
         """Ask for the first byte of a file of `size` bytes, and raise what is wrong with the answer."""
         with self._answer("GET", location, asking="bytes=0-0") as (_, response):
-            _check_length(location.url, response, 1 if response.status_code == 206 else size)
+            _check_length(location.url, response, 1 if response.status == 206 else size)
 
     def _check_open(self, start: Location) -> None:
         if self._closing.is_set():
@@ -189,38 +195,38 @@ class Web:
     @contextmanager
     def _answer(
         self, method: str, location: Location, *, asking: str = "", any_status: bool = False, to_the_end: bool = True
-    ) -> Iterator[tuple[Location, requests.Response]]:
+    ) -> Iterator[tuple[Location, BaseHTTPResponse]]:
         home = origin(location.url)
         for _ in range(_MAX_REDIRECTS):
-            response = self._ask(method, location, asking)
-            with response:
-                if response.status_code in _REDIRECTS and "location" in response.headers:
+            with closing(self._ask(method, location, asking)) as response:
+                if response.status in _REDIRECTS and "location" in response.headers:
                     location = _next(location, response.headers["location"])
                     # A body that was read lets the connection be used again.
-                    next(_chunks(response), b"")
+                    next(_chunks(response, location.url), b"")
                     if (method == "HEAD" or not to_the_end) and origin(location.url) != home:
                         yield location, response
                         return
                     continue
-                if response.status_code not in (200, 206) and not any_status:
+                if response.status not in (200, 206) and not any_status:
                     raise StatusError(
-                        location.url, response.status_code, redirected=origin(location.url) != home,
+                        location.url, response.status, redirected=origin(location.url) != home,
                         retry_after=_retry_after(response.headers.get("Retry-After", "")),
                     )
                 yield location, response
                 return
         raise _misfit(location.url, "redirects without end")
 
-    def _ask(self, method: str, location: Location, asking: str) -> requests.Response:
-        headers = location.headers | ({"Range": asking} if asking else {})
+    def _ask(self, method: str, location: Location, asking: str) -> BaseHTTPResponse:
         proxy = location.proxy
         try:
-            return self._connections.session(location.ca).request(
-                method, location.url, headers=headers, stream=True, allow_redirects=False, timeout=self._timeouts,
-                proxies={"http": proxy, "https": proxy} if proxy else {},
+            return self._connections.to(location.url, ca=location.ca, proxy=proxy).request(
+                method, location.url, headers=_HEADERS | location.headers | ({"Range": asking} if asking else {}),
+                timeout=self._timeout, redirect=False, retries=False, preload_content=method == "HEAD",
             )
-        except requests.RequestException as error:
-            raise _line_error(location.url, error) from error
+        except ReadTimeoutError as error:  # it is there, and says nothing
+            raise _line_error(location.url, error, Trouble.BROKEN) from error
+        except HTTPError as error:
+            raise _line_error(location.url, error, Trouble.UNREACHABLE) from error
 
 
 def _next(location: Location, target: str) -> Location:
@@ -234,17 +240,14 @@ def _next(location: Location, target: str) -> Location:
     return replace(location, url=url, token=location.token if stays else None)
 
 
-def _chunks(response: requests.Response) -> Iterator[bytes]:
+def _chunks(response: BaseHTTPResponse, url: str) -> Iterator[bytes]:
     try:
-        yield from response.iter_content(_CHUNK_SIZE)
-    except requests.RequestException as error:
-        raise _line_error(response.url, error) from error
+        yield from response.stream(_CHUNK_SIZE)
+    except HTTPError as error:
+        raise _line_error(url, error, Trouble.BROKEN) from error
 
 
-def _line_error(url: str, error: Exception) -> SourceError:
-    # A time-out between bytes and a cut body are the server's; whatever else there is, is the way to it.
-    cut = (requests.ReadTimeout, requests.exceptions.ChunkedEncodingError)
-    trouble = Trouble.BROKEN if isinstance(error, cut) else Trouble.UNREACHABLE
+def _line_error(url: str, error: Exception, trouble: Trouble) -> SourceError:
     return SourceError(f"{_without_query(url)}: {type(error).__name__}", trouble)
 
 
@@ -252,7 +255,7 @@ def _misfit(url: str, what: str) -> SourceError:
     return SourceError(f"{_without_query(url)} {what}", Trouble.MISFIT)
 
 
-def _check_length(url: str, response: requests.Response, expected: int) -> None:
+def _check_length(url: str, response: BaseHTTPResponse, expected: int) -> None:
     """Refuse an answer of another length, where it tells its length, before it is read."""
     told = response.headers.get("Content-Length", "")
     if "Content-Encoding" in response.headers or not told.isdecimal() or int(told) == expected:
@@ -270,11 +273,6 @@ def _retry_after(text: str) -> float | None:
         return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError):  # no date, or one without a time zone
         return None
-
-
-def bundled_certificates() -> Path:
-    """Return the store that the HTTP library brings along."""
-    return Path(DEFAULT_CA_BUNDLE_PATH)
 
 
 def _without_query(url: str) -> str:
