@@ -16,12 +16,12 @@ from pathlib import Path
 import bundler
 from bundler.demo.hub import IsLfs, is_lfs
 from bundler.digest import BlobHasher, Commit, Digest, GitOid
+from bundler.format.blob_file import BlobFile
 from bundler.format.blobs import BlobReader, Wanted
 from bundler.format.codec import LIBZSTD_VERSION
 from bundler.format.index import Blob, Index, Snapshot
 from bundler.format.problem import Problem
 from bundler.format.reader import Bundle, open_bundle
-from bundler.format.split import BlobFile
 from bundler.format.volume import DEFAULT_VOLUME_SIZE
 from bundler.format.writer import pack_blobs, seal_bundle
 from bundler.lock import Identity, LockedFile

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from bundler.digest import Digest
 from bundler.errors import DamagedStagingError, FileSystemError
+from bundler.format.blob_file import BlobFile
 from bundler.format.index import MAX_PART_SIZE, Index, index_text, parse_index
 from bundler.format.reader import open_bundle
-from bundler.format.split import SHARED_BLOB, BlobFile, cut
+from bundler.format.split import SHARED_BLOB, cut
 from bundler.format.volume import DEFAULT_VOLUME_SIZE, MIN_VOLUME_SIZE
 from bundler.format.writer import Packed, pack_blobs, seal_bundle
 from bundler.names import BundleName

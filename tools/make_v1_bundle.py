@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 import bundler
 from bundler.digest import BlobHasher, Commit, hash_file
+from bundler.format.blob_file import BlobFile
 from bundler.format.codec import LIBZSTD_VERSION
 from bundler.format.index import Index, Snapshot
-from bundler.format.split import BlobFile
 from bundler.format.writer import pack_blobs, seal_bundle
 from bundler.lock import Identity, LockedFile
 from bundler.manifest import EndpointUrl

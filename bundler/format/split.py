@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from bundler.digest import Digest
+from bundler.format.blob_file import BlobFile
 from bundler.format.hint import Hint
 from bundler.format.index import MAX_PART_SIZE
 from bundler.format.safetensors import LENGTH_SIZE, Span, header_size, tensor_spans
@@ -20,15 +19,6 @@ SHARED_BLOB = 1 << 20
 
 SHARED_TENSOR = 512 << 10
 """Bytes. The same for the tensors of a file: an entry of the index and a tar header cost about 1 kB."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlobFile:
-    """A blob to pack, in a file of its own. Its bytes are proven as they are packed."""
-
-    path: Path
-    sha256: Digest
-    size: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,13 @@ from pathlib import Path
 from bundler.digest import Digest
 from bundler.errors import DamagedStagingError
 from bundler.format import restore
+from bundler.format.blob_file import BlobFile
 from bundler.format.codec import Coded, encode
 from bundler.format.index import (
     INDEX_NAME, MAX_PART_SIZE, Blob, Codec, Extent, Index, Part, Volume, index_text, volume_name
 )
 from bundler.format.readme import readme_text
-from bundler.format.split import BlobFile, Piece, Range, cut
+from bundler.format.split import Piece, Range, cut
 from bundler.format.sums import SUMS_NAME, sums_text
 from bundler.format.volume import DEFAULT_VOLUME_SIZE, VolumeStream
 from bundler.fsio import read_exactly, replace_file, sync_folder, write_synced

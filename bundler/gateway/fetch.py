@@ -11,10 +11,10 @@ from pathlib import Path
 
 from bundler.digest import Digest, Etag
 from bundler.errors import AccessDeniedError, BundlerError, FetchError
-from bundler.format.split import BlobFile
+from bundler.format.blob_file import BlobFile
 from bundler.gateway.blob_fetch import BlobFetch, Job
-from bundler.gateway.courier import Courier
 from bundler.gateway.certificates import merged_certificates
+from bundler.gateway.courier import Courier
 from bundler.gateway.downloader import Downloader
 from bundler.gateway.jobs import Jobs
 from bundler.gateway.line import Line
