@@ -14,7 +14,6 @@ import os
 import shutil
 import stat
 import sys
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -112,7 +111,7 @@ def atomic_write(final: Path, *, staging: Path, access: Access = PUBLIC) -> Iter
     `staging` is a folder on the same file system that no reader looks into. A reader sees the old file (or none)
     or the new one, never a part; after a normal exit the new one survives power loss.
     """
-    staged = staging / f"{uuid.uuid4().hex}.tmp"
+    staged = staging / f"{os.urandom(16).hex()}.tmp"
     try:
         with staged.open("xb") as stream:
             access.grant_file(staged)

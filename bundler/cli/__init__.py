@@ -4,22 +4,18 @@ into exit codes.
 
 from __future__ import annotations
 
-import gc
-import os
 import sys
 from io import TextIOWrapper
 
 import click
 
 from bundler.errors import INTERRUPTED_EXIT_CODE, BundlerError
+from bundler.process import set_up_process
 
 
 def run() -> None:
     """Run the command line; an expected error ends in its exit code, a bug in its traceback."""
-    # numpy's algebra, which nothing here uses, would start a thread a core, and let them spin.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # Nearly all that is made stays, and little of it in cycles: to look for these every 700 objects is wasted.
-    gc.set_threshold(50_000)
+    set_up_process()
     from bundler.cli.main import main
     from bundler.cli.render.words import printable
 

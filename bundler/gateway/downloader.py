@@ -15,7 +15,7 @@ from bundler.gateway.aria2_values import Aria2Gone, Download, Failure, State, St
 from bundler.gateway.line import Line
 from bundler.gateway.trouble import SourceError, Trouble, trouble_of_status
 
-_POLL_SECONDS, _LAST_POLL_SECONDS = 0.1, 0.02
+_POLL_SECONDS, _LAST_POLL_SECONDS = 0.1, 0.005
 """Between two looks, and when a download is about to end."""
 
 _TIMED_OUT, _NO_RANGES, _DISK_FULL = 2, 8, 9

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import unicodedata
-import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +72,7 @@ class FileSystem:
 
 def ask_file_system(folder: Path) -> FileSystem:
     """Find out what the file system of `folder` is like, by trying in a folder below that is removed again."""
-    place = folder / f"{uuid.uuid4().hex}.probe"
+    place = folder / f"{os.urandom(16).hex()}.probe"
     place.mkdir()
     try:
         (place / f"probe-{_COMPOSED}").touch()

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import stat
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -142,7 +141,7 @@ class RepoFolder:
             make_folders(self.gathering(commit), access=self.access)
             place_folder(self.gathering(commit), final)
         else:
-            staged = self.staging / uuid.uuid4().hex
+            staged = self.staging / os.urandom(16).hex()
             self._link_files(staged, files)
             place_folder(staged, final)
         self._remove_markers(commit, files)
@@ -173,7 +172,7 @@ class RepoFolder:
             if self._is_linked(path, file):
                 continue
             make_folders(path.parent, access=self.access)
-            staged = self.staging / uuid.uuid4().hex
+            staged = self.staging / os.urandom(16).hex()
             self._link(staged, file)
             place_link(staged, path)
             touched.add(path.parent)
