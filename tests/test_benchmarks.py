@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import CONTESTS
+from benchmarks.nginx import find_nginx
 from benchmarks.weights import find_real_weights
 
 ROOT = Path(__file__).parent.parent
@@ -50,7 +51,7 @@ def test_every_contest_is_held_and_told(tmp_path: Path) -> None:
     done = run("--folder", str(tmp_path), *only(*names))
 
     assert done.returncode == 0, done.stderr
-    assert first_cells(done.stdout) == names
+    assert first_cells(done.stdout) == (names if find_nginx() else names - {"line"})
     assert all(path.name.startswith("synthetic-") for path in tmp_path.iterdir())
 
 
