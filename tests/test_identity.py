@@ -224,11 +224,13 @@ def test_the_command_ends_with_a_code_of_its_own(hub: FaultyHubServer, mirror: F
     manifest = write_manifest(tmp_path / "m.toml", "org/a", endpoints=[hub.endpoint, mirror.endpoint])
 
     refused = bundle("lock", manifest, "--agree", "2")
-    named = bundle("lock", manifest, "--identity", mirror.endpoint)
+    named = bundle("lock", manifest, "--identity", mirror.endpoint, "--json")
 
     assert refused.returncode == DisagreementError.exit_code == 25
     assert mirror.endpoint in refused.stderr and "hint: " in refused.stderr
-    assert f"told by {mirror.endpoint} (differed: {hub.endpoint})" in named.stdout
+    told = json.loads(named.stdout)
+    assert told["repos"][0]["told_by"] == mirror.endpoint and told["repos"][0]["differed"] == [hub.endpoint]
+    assert [note for note in told["notes"] if note.startswith(f"{hub.endpoint} says that org/a at `main` is ")]
 
 
 # the official hub

@@ -26,6 +26,9 @@ class Bars:
     """A context manager that is an `OnEvent`; safe to call from many threads."""
 
     def __init__(self) -> None:
+        self.notes: list[str] = []
+        """All that was said in a line of its own."""
+
         self._terminal = sys.stderr.isatty()
         self._lock = threading.Lock()
         self._bars: dict[Phase, _Bar | _Lines] = {}
@@ -48,6 +51,7 @@ class Bars:
                 case Finished() if event.phase in self._bars:
                     self._bars.pop(event.phase).finish()
                 case Noted():
+                    self.notes.append(event.text)
                     self._say(printable(event.text))
 
     def _say(self, text: str) -> None:

@@ -36,7 +36,7 @@ def lock(
     from bundler.gateway.identity import Trust
 
     asked = endpoints_for(manifest, instead=endpoints, identity=identity)
-    with Bars() as on_event:
+    with Bars() as bars:
         trust = Trust(identity=identity, agree=agree)
-        path, locked = lock_manifest(manifest, asked.tellers, trust=trust, on_event=on_event)
-    click.echo(lock_json(path, locked) if as_json else lock_text(path, locked))
+        path, locked = lock_manifest(manifest, asked.tellers, trust=trust, on_event=bars)
+    click.echo(lock_json(path, locked, bars.notes) if as_json else lock_text(path, locked))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from bundler.cli.render.words import as_json, as_lines, human_size, identity_values
@@ -18,8 +19,8 @@ def lock_text(path: Path, lock: Lock) -> str:
     return as_lines(lines)
 
 
-def lock_json(path: Path, lock: Lock) -> str:
-    """Say what was pinned."""
+def lock_json(path: Path, lock: Lock, notes: Sequence[str]) -> str:
+    """Say what was pinned, and what was noted on the way: who did not answer, who differs and how far it lags."""
     repos = [
         {
             "id": repo.request.repo.name,
@@ -32,4 +33,4 @@ def lock_json(path: Path, lock: Lock) -> str:
         }
         for repo in lock.repos
     ]
-    return as_json({"lock": str(path), "name": lock.name, "repos": repos})
+    return as_json({"lock": str(path), "name": lock.name, "repos": repos, "notes": list(notes)})
