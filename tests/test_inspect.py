@@ -14,7 +14,8 @@ from tests.signers import make_key, sign
 
 MODEL = {
     "config.json": b"{}", "model.safetensors": b"weights", "modeling_x.py": b"import os", "old/pytorch_model.bin": b"p",
-    "tools/run.SH": b"#!/bin/sh", "README.md": b"text", "vocab.txt": b"a",
+    "tools/run.SH": b"#!/bin/sh", "tools/run.ps1": b"ls", "try.ipynb": b"{}", "voices.npz": b"PK", "README.md": b"text",
+    "vocab.txt": b"a",
 }
 
 
@@ -39,8 +40,8 @@ def test_says_what_can_run(speech: Path) -> None:
     """Programs, and files of kinds that may run code when they are loaded, whatever the case of their ending."""
     model, dataset = inspect_bundle((speech,)).snapshots
 
-    assert set(model.code) == {"modeling_x.py", "tools/run.SH"}
-    assert model.pickles == ("old/pytorch_model.bin",)
+    assert set(model.code) == {"modeling_x.py", "tools/run.SH", "tools/run.ps1", "try.ipynb"}
+    assert model.pickles == ("old/pytorch_model.bin", "voices.npz")
     assert (dataset.code, dataset.pickles) == ((), ())
 
 

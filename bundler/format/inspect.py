@@ -9,8 +9,14 @@ from bundler.format.index import Snapshot
 from bundler.format.policy import Policies
 from bundler.format.reader import Bundle, open_bundle
 
-_RUNS_CODE = (".py", ".sh", ".so", ".dll", ".dylib", ".exe", ".js", ".jar", ".whl")
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".h5", ".keras", ".msgpack")
+_RUNS_CODE = (
+    *(".py", ".pyc", ".pyd", ".ipynb", ".whl", ".sh", ".bat", ".cmd", ".ps1"),
+    *(".so", ".dll", ".dylib", ".exe", ".js", ".wasm", ".jar"),
+)
+_PICKLES = (
+    *(".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".dill", ".joblib", ".npy", ".npz", ".pdparams", ".nemo"),
+    *(".h5", ".keras", ".msgpack"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
