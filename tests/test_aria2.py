@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -544,6 +545,24 @@ def test_refuses_a_proxy_that_aria2_would_ignore(proxy: str) -> None:
         replace(blob("http://127.0.0.1/"), proxy=proxy)
 
     assert "http_proxy" in caught.value.hint
+
+
+def test_tells_nothing_to_whoever_has_taken_a_dead_daemons_port(program: Path, tmp_path: Path) -> None:
+    """Each question holds the secret, and URLs that are keys."""
+    with Aria2Daemon(program, tmp_path) as daemon, socket.socket() as impostor:
+        os.kill(daemon.pid, signal.SIGKILL)
+        wait_until(lambda: not daemon.alive)
+        impostor.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        impostor.bind(("127.0.0.1", daemon.port))
+        impostor.listen()
+        impostor.setblocking(False)
+
+        with pytest.raises(Aria2Gone):
+            daemon.add([blob("http://127.0.0.1/x?signature=key")])
+        with pytest.raises(Aria2Gone):
+            daemon.poll()
+        with pytest.raises(BlockingIOError):
+            impostor.accept()
 
 
 def test_says_why_the_daemon_does_not_start(program: Path, tmp_path: Path) -> None:

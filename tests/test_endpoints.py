@@ -208,7 +208,9 @@ def test_chooses_the_proxy_url_by_url(url: str, bypass: str, proxy: str | None) 
     assert proxies.for_url(url) == proxy
 
 
-@pytest.mark.parametrize("proxy", ["socks5://user:hunter2@p:1080", "socks4://p:1", "https://p:1", "ftp://p", "http://"])
+@pytest.mark.parametrize("proxy", [
+    "socks5://user:hunter2@p:1080", "socks4://p:1", "https://p:1", "ftp://p", "http://", "http://[::1"
+])
 def test_a_proxy_that_does_not_speak_http_is_refused_clearly(proxy: str) -> None:
     """Not used, not passed over without a word, and its password is not repeated."""
     with pytest.raises(ProxyError, match="cannot be used") as caught:

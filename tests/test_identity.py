@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -285,3 +286,49 @@ def test_a_certificate_of_an_unknown_authority_is_not_trusted(hub: FaultyHubServ
             resolve(official)
 
     assert not hub.requests
+
+
+@pytest.mark.parametrize("spelling", [OFFICIAL_ENDPOINT, OFFICIAL_ENDPOINT.replace("https", "HTTPS")])
+def test_an_own_authority_counts_however_the_scheme_is_written(
+    hub: FaultyHubServer, authority: Authority, spelling: str
+) -> None:
+    """A URL's scheme knows no case."""
+    commit = hub.publish("org/a", FILES)
+    with ProxyServer(authority, stands_for={"huggingface.co": hub.endpoint}) as proxy:
+        official = Endpoint(url=EndpointUrl(spelling), ca=authority.ca, proxies=Proxies(https=proxy.url))
+
+        resolved = resolve(official)
+
+    assert resolved.lock.repos[0].commit == commit
+
+
+def test_openssl_own_variables_count(
+    hub: FaultyHubServer, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`SSL_CERT_FILE` names a file, `SSL_CERT_DIR` folders, with colons between them."""
+    commit = hub.publish("org/a", FILES)
+    number = subprocess.check_output(["openssl", "x509", "-hash", "-noout", "-in", authority.ca], encoding="ascii")
+    hashed = tmp_path / "hashed"
+    hashed.mkdir()
+    (hashed / f"{number.strip()}.0").symlink_to(authority.ca)
+    with ProxyServer(authority, stands_for={"huggingface.co": hub.endpoint}) as proxy:
+        official = Endpoint(url=EndpointUrl(OFFICIAL_ENDPOINT), proxies=Proxies(https=proxy.url))
+
+        for name, value in (("SSL_CERT_FILE", authority.ca), ("SSL_CERT_DIR", f"{tmp_path}:{hashed}")):
+            with monkeypatch.context() as patch:
+                patch.setenv(name, str(value))
+                resolved = resolve(official)
+
+            assert resolved.lock.repos[0].commit == commit, name
+
+
+def test_a_store_without_certificates_is_named(tmp_path: Path) -> None:
+    """What `SSL_CERT_FILE` says is wrong, and not the hub."""
+    empty = tmp_path / "empty.pem"
+    empty.touch()
+    manifest = write_manifest(tmp_path / "m.toml", "org/a", endpoints=["https://127.0.0.1:9"])
+
+    refused = bundle("lock", manifest, variables={"SSL_CERT_FILE": str(empty)})
+
+    assert refused.returncode == HubUnreachableError.exit_code == 24
+    assert f"{empty} holds no certificate in PEM" in refused.stderr

@@ -104,6 +104,11 @@ class Aria2Daemon:
         """Of the process."""
         return self._process.pid
 
+    @property
+    def port(self) -> int:
+        """Of the loopback address, where it is asked."""
+        return self._client.port
+
     def add(self, downloads: Sequence[Download]) -> list[str]:
         """Queue `downloads` and return a gid for each; after an Aria2Error none of them is queued.
 
@@ -203,6 +208,8 @@ class Aria2Daemon:
         """Make all calls in one request; one that failed answers with a `Failure`."""
         if not calls:
             return []
+        if not self.alive:  # by now its port, and so the secret, could be somebody else's
+            raise Aria2Gone("aria2c has ended")
         return [
             # An answer comes wrapped in a list, a fault does not.
             one[0] if isinstance(one, list) else Failure(code=one["code"], text=one["message"])
@@ -265,6 +272,7 @@ class _Client:
     """Asks over one connection that stays open. Knows no proxies: every request holds the secret."""
 
     def __init__(self, *, port: int, secret: str) -> None:
+        self.port = port
         self.secret = secret
         self._pool = HTTPConnectionPool("127.0.0.1", port, timeout=Timeout(_ANSWER_SECONDS), retries=False)
 
@@ -276,9 +284,12 @@ class _Client:
             told = self._pool.request("POST", "/jsonrpc", json=question).json()
         except (HTTPError, ValueError) as error:
             raise Aria2Gone(f"aria2c does not answer ({type(error).__name__})") from error
-        if "result" not in told:
-            raise Aria2Error(f"aria2c refuses a request: {told['error']['message']}")
-        return list(told["result"])
+        match told:
+            case {"result": list(answers)}:
+                return answers
+            case {"error": {"message": message}}:
+                raise Aria2Error(f"aria2c refuses a request: {message}")
+        raise Aria2Gone("what answers in aria2c's place is not aria2c")
 
     def close(self) -> None:
         """Close the connection."""

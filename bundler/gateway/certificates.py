@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from bundler.errors import ManifestError
+from bundler.errors import FetchError, ManifestError
 
 _SYSTEM_STORES = (
     "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
@@ -18,7 +19,13 @@ _SYSTEM_STORES = (
 
 def tls_context(own: Path | None) -> ssl.SSLContext:
     """Return a context that trusts the system's store (OpenSSL's variables count), and `own` besides."""
-    context = ssl.create_default_context(cafile=_store(), capath=ssl.get_default_verify_paths().capath)
+    store, paths = _store(), ssl.get_default_verify_paths()
+    # Python's own look at the folders knows of one only; OpenSSL takes a list of them.
+    folders = os.environ.get(paths.openssl_capath_env) or paths.openssl_capath
+    try:
+        context = ssl.create_default_context(cafile=store, capath=folders)
+    except (OSError, ValueError) as error:
+        raise FetchError(f"{store} holds no certificate in PEM", hint="look at what `SSL_CERT_FILE` says") from error
     if own is not None:
         context.load_verify_locations(own)
     return context

@@ -35,7 +35,7 @@ class Connections:
 
     def to(self, url: str, *, ca: Path | None, proxy: str | None) -> PoolManager:
         """Return what connects to a URL through `proxy`, trusting the system's certificates and those of `ca`."""
-        secure = url.startswith("https:")
+        secure = urlsplit(url).scheme == "https"
         key = (secure, ca if secure else None, proxy)
         with self._lock:
             if key not in self._managers:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NoReturn, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from huggingface_hub import constants
 
@@ -182,7 +182,7 @@ def _tree(
         pages.add(Digest.of(answer.body))
         page = Fields({"files": read_answer(answer, strange=strange)}, document=strange, failure=HubError)
         entries |= {entry.text("path"): entry for entry in page.objects("files") if entry.text("type") == "file"}
-        query = urlsplit(answer.next_page).query if answer.next_page else ""
+        query = (answer.next_page or "").partition("?")[2]
     missing = len(set(known) - set(entries))
     if missing or (query and not known):
         raise HubError(

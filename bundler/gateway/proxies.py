@@ -48,8 +48,12 @@ def without_user(proxy: str) -> str:
 
 def _checked(proxy: str) -> str:
     url = proxy if "://" in proxy else f"http://{proxy}"
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme == "http" and bool(parts.hostname)
+    except ValueError:  # such as an IPv6 address without its end
+        usable = False
+    if not usable:
         raise ProxyError(
             f"the proxy `{without_user(proxy)}` cannot be used: only `http://host:port` can",
             hint="set `http_proxy` and `https_proxy` to such a one (a SOCKS proxy often speaks HTTP on another port), "

@@ -43,7 +43,7 @@ _NO_HEAD = (400, 403, 405, 501)
 """What servers answer that know no HEAD, or do not want one."""
 
 _PLAIN_URL = re.compile(r"https?://[^/?#@\\\s]+([/?#]\S*)?\Z")
-_NEXT_PAGE = re.compile(r'<([^>]*)>[^<]*;\s*rel\s*=\s*"?next\b', re.IGNORECASE)
+_NEXT_PAGE = re.compile(r'<([^<>]*)>[^<]*;\s*rel\s*=\s*"?next\b', re.IGNORECASE)
 """In a `Link` header (RFC 8288, 3), which may hold several links."""
 
 _HEADERS = {"User-Agent": f"hf-bundler/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
@@ -221,11 +221,11 @@ class Web:
         try:
             return self._connections.to(location.url, ca=location.ca, proxy=proxy).request(
                 method, location.url, headers=_HEADERS | location.headers | ({"Range": asking} if asking else {}),
-                timeout=self._timeout, redirect=False, retries=False, preload_content=method == "HEAD",
+                timeout=self._timeout, redirect=False, retries=False, preload_content=False,
             )
         except ReadTimeoutError as error:  # it is there, and says nothing
             raise _line_error(location.url, error, Trouble.BROKEN) from error
-        except HTTPError as error:
+        except (HTTPError, UnicodeError) as error:  # UnicodeError: a host's name that TLS cannot spell
             raise _line_error(location.url, error, Trouble.UNREACHABLE) from error
 
 
@@ -242,8 +242,8 @@ def _next(location: Location, target: str) -> Location:
 
 def _chunks(response: BaseHTTPResponse, url: str) -> Iterator[bytes]:
     try:
-        yield from response.stream(_CHUNK_SIZE)
-    except HTTPError as error:
+        yield from response.stream(_CHUNK_SIZE, decode_content=True)
+    except (HTTPError, ValueError) as error:  # ValueError: a chunk of less than no bytes
         raise _line_error(url, error, Trouble.BROKEN) from error
 
 
@@ -257,7 +257,7 @@ def _misfit(url: str, what: str) -> SourceError:
 
 def _check_length(url: str, response: BaseHTTPResponse, expected: int) -> None:
     """Refuse an answer of another length, where it tells its length, before it is read."""
-    told = response.headers.get("Content-Length", "")
+    told = response.headers.get("Content-Length", "")[:20]  # so much is more than any file has
     if "Content-Encoding" in response.headers or not told.isdecimal() or int(told) == expected:
         return
     if "html" in response.headers.get("Content-Type", ""):
@@ -271,7 +271,7 @@ def _retry_after(text: str) -> float | None:
         return float(text)
     try:
         return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):  # no date, or one without a time zone
+    except (ValueError, TypeError, OverflowError):  # no date, or one without a time zone
         return None
 
 
