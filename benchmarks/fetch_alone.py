@@ -11,7 +11,6 @@ from bundler.process import set_up_process
 def main() -> None:
     """Do as `bundle build` does, but for what comes after the fetch."""
     set_up_process()
-    from bundler.gateway.aria2c import find_aria2c
     from bundler.gateway.endpoint import Endpoint
     from bundler.gateway.fetch import FetchOptions, FetchRecord, fetching
     from bundler.gateway.sources import HubSource, wanted_blobs
@@ -23,10 +22,9 @@ def main() -> None:
     blobs = wanted_blobs(read_lock(Path(lock)))
     sources = (HubSource(Endpoint(url=EndpointUrl(url))),)
     staging = Staging(Path(root))
-    options = FetchOptions(aria2c=find_aria2c())
     with (
         staging.exclusively(lambda text: None),
-        fetching(blobs, sources, staging, options, record=FetchRecord()) as proven,
+        fetching(blobs, sources, staging, FetchOptions(), record=FetchRecord()) as proven,
     ):
         print(sum(blob.size for blob in proven), "bytes")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -71,10 +72,7 @@ class Fields:
 
     def name(self, key: str, make: Callable[[str], T]) -> T:
         """Return a field that is text and valid for `make`, which raises ValueError where it is not."""
-        try:
-            return make(self.text(key))
-        except ValueError as error:
-            self.refuse(key, f"is not valid: {error}")
+        return self._valid(key, self.text(key), make)
 
     def optional(self, key: str, make: Callable[[str], T]) -> T | None:
         """Return a field like `name`, None if it is absent."""
@@ -124,12 +122,15 @@ class Fields:
                 raise ValueError("not text")
             return make(value)
         except ValueError as error:
+            if isinstance(make, type) and issubclass(make, Enum):
+                known = ", ".join(f"`{member.value}`" for member in make)
+                self.refuse(place, f"is not valid: {str(value)[:80]!r} is none of {known}")
             self.refuse(place, f"is not valid: {error}")
 
     def _list(self, key: str) -> list[object]:
         value = self._values.get(key, [])
         if not isinstance(value, list):
-            self.refuse(key, "is not a list")
+            self.refuse(key, f"is not a list, such as TOML's {f'[[{key}]]' if isinstance(value, dict) else '[…]'}")
         return value
 
     def _below(self, key: str, value: object) -> Fields:

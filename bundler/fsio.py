@@ -178,6 +178,7 @@ class StraightFile:
 
     def __init__(self, path: Path) -> None:
         """Create the file, or empty it."""
+        self._path = path
         self._stream, self._direct = _open_direct(path)
         self._drain = Drain(self._stream)
         # What goes past the cache starts and ends at whole blocks, in memory and in the file.
@@ -213,7 +214,7 @@ class StraightFile:
                 view = view[self._stream.write(view) or 0:]
             except OSError as error:
                 if error.errno != errno.EINVAL or not self._direct:
-                    raise
+                    raise OSError(error.errno, error.strerror, str(self._path)) from error
                 self._through_cache()
         if not self._direct:
             self._drain.wrote(self._filled)

@@ -108,6 +108,15 @@ class Lock:
         order = [repo.request for repo in self.repos]
         return "" if order == list(manifest.requests) else "the manifest lists the repositories in another order"
 
+    def moved_since(self, old: Lock) -> tuple[str, ...]:
+        """Say which revisions stood for another commit in an older lock."""
+        before = {(repo.request.repo, repo.request.revision): repo.commit for repo in old.repos}
+        now = {(repo.request.repo, repo.request.revision): repo.commit for repo in self.repos}
+        return tuple(
+            f"{repo} at `{revision}` has moved from {before[repo, revision]} to {commit}"
+            for (repo, revision), commit in now.items() if before.get((repo, revision), commit) != commit
+        )
+
 
 def lock_path(manifest: Path) -> Path:
     """Return where the lock of the manifest at `manifest` stands: `speech.toml` has `speech.lock.json`."""

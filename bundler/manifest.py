@@ -58,8 +58,13 @@ class ProxyRule(str):
     __slots__ = ()
 
     def __new__(cls, text: str) -> ProxyRule:
-        if text != "none" and not EndpointUrl(text).startswith("http://"):
-            raise ValueError('it is "none", or a proxy such as http://proxy.example:3128')
+        try:
+            usable = text == "none" or EndpointUrl(text).startswith("http://")
+        except ValueError:
+            usable = False
+        if not usable:
+            # Not quoted: it may hold a password.
+            raise ValueError('it is "none", or a proxy that speaks HTTP, such as http://proxy.example:3128')
         return super().__new__(cls, text)
 
 
@@ -140,7 +145,8 @@ def parse_manifest(text: bytes, *, document: str = "the manifest") -> Manifest:
     try:
         values = tomllib.loads(text.decode())
     except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{document} is not readable TOML: {error}") from error
+        hint = "it looks like JSON: name the manifest, not its lock" if text.lstrip().startswith(b"{") else ""
+        raise ManifestError(f"{document} is not readable TOML: {error}", hint=hint) from error
     fields = Fields(values, document=document, failure=ManifestError)
     fields.only("name", "endpoints", "repo")
     requests = tuple(_request(repo) for repo in fields.objects("repo"))

@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from bundler.demo.messages import Request, Response
-from bundler.gateway.aria2c import find_aria2c
 from bundler.gateway.endpoint import Endpoint
 from bundler.gateway.fetch import FetchOptions, FetchRecord, fetching
 from bundler.gateway.local import Store
@@ -72,7 +71,7 @@ def fetch_all(
     """Fetch all of a lock, files of 1 MiB and more by aria2c, and read what was proven."""
     record = FetchRecord()
     options = FetchOptions(
-        aria2c=aria2c or find_aria2c(), jobs=2, connections=4, aria2_from=MIB,
+        aria2c=aria2c, jobs=2, connections=4, aria2_from=MIB,
         patience=patience, stall_seconds=stall_seconds, rate_limit=rate_limit, sure=True)
     sources = tuple(HubSource(each) for each in endpoints)
     with (

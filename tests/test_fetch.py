@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bundler.errors import AccessDeniedError, Aria2Error, FileSystemError, NoSourceError, WrongBytesError
+from bundler.errors import AccessDeniedError, Aria2MissingError, FileSystemError, NoSourceError, WrongBytesError
 from bundler.gateway.staging import Staging
 from bundler.lock import Lock
 from bundler.progress import Advanced, Event, Noted
@@ -470,11 +470,25 @@ def test_a_file_that_fails_does_not_stop_the_others(hub: FaultyHubServer, stagin
 
 
 def test_says_that_aria2c_does_not_start(hub: FaultyHubServer, staging: Staging) -> None:
-    """A program that ends at once is an error with its name, not a run that never ends."""
+    """A program that is not aria2c is an error with its name, before anybody is asked for a byte."""
     lock = publish(hub, LARGE)
 
-    with pytest.raises(Aria2Error, match="aria2c does not start"):
+    with pytest.raises(Aria2MissingError, match="/bin/false does not tell its version"):
         fetch_all(lock, staging, endpoint(hub), aria2c=Path("/bin/false"))
+
+    assert not hub.asked(method="HEAD")
+
+
+def test_needs_no_aria2c_for_small_files(hub: FaultyHubServer, staging: Staging) -> None:
+    """Nor where all that is large is staged already."""
+    small, large = publish(hub, b"small"), publish(hub, LARGE)
+    fetch_all(large, staging, endpoint(hub))
+    nowhere = Path("/nowhere/aria2c")
+
+    for lock in (small, large):
+        fetched = fetch_all(lock, staging, endpoint(hub), aria2c=nowhere)
+
+        assert len(fetched.contents) == 1
 
 
 @pytest.mark.parametrize("content", CONTENTS)

@@ -20,6 +20,8 @@ _DOING = {
     Phase.INSTALL: "installing",
 }
 _LINE_SECONDS = 30.0
+_FORESEEABLE = 7 * 24 * 60
+"""Minutes. What would take longer stands still."""
 
 
 class Bars:
@@ -106,8 +108,9 @@ class _Lines:
         now = time.monotonic()
         if now - self._told >= _LINE_SECONDS and self._done:
             self._told = now
-            left = (now - self._start) / self._done * (self._total - self._done)
-            click.echo(f"{_DOING[self._phase]}: {self._progress()}, {left / 60:,.0f} minutes left", err=True)
+            minutes = (now - self._start) / self._done * (self._total - self._done) / 60
+            left = f", {minutes:,.0f} minutes left" if minutes < _FORESEEABLE else ""
+            click.echo(f"{_DOING[self._phase]}: {self._progress()}{left}", err=True)
 
     def finish(self) -> None:
         """Say how long it took."""

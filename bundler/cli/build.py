@@ -74,7 +74,6 @@ def build(
     Killed at any time and run again, it goes on: what was fetched is kept and not fetched again.
     """
     require_gateway()
-    from bundler.gateway.aria2c import find_aria2c
     from bundler.gateway.build import BuildOptions, build_bundle
     from bundler.gateway.fetch import FetchOptions
     from bundler.gateway.local import CacheStore, FolderStore
@@ -88,7 +87,7 @@ def build(
         staging=Staging(staging or default_staging(environment(), Path.home())),
         stores=(*map(CacheStore, caches), *map(FolderStore, folders)),
         fetch=FetchOptions(
-            aria2c=find_aria2c(aria2c), jobs=jobs, connections=connections, aria2_from=aria2_from,
+            aria2c=aria2c, jobs=jobs, connections=connections, aria2_from=aria2_from,
             rate_limit=limit_rate or None, patience=patience,
         ),
         workers=workers,

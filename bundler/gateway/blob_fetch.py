@@ -135,8 +135,8 @@ class BlobFetch:
                     self.staging.admit(copy, file)
                     self._settle(job, digest, {store.name: file.size})
                     return True
-                if place.name == file.etag:
-                    self.on_event(Noted(f"{place} does not hold what its name says"))
+                if store.promises(place, job.wanted):
+                    self.on_event(Noted(f"{place} has the size of {job.wanted}, and other bytes: it is not used"))
         copy.unlink(missing_ok=True)
         return False
 

@@ -27,7 +27,7 @@ from bundler.gateway.endpoint import Endpoint, Endpoints
 from bundler.gateway.fetch import FetchOptions, FetchRecord, fetching
 from bundler.gateway.gate import check_access
 from bundler.gateway.identity import Trust
-from bundler.gateway.local import Store, may_hold
+from bundler.gateway.local import Store, is_to_be_fetched
 from bundler.gateway.resolve import resolve_manifest
 from bundler.gateway.sources import Source, Wanted, wanted_blobs, wanted_of
 from bundler.gateway.space import space_needs
@@ -144,6 +144,8 @@ def _fitting_lock(manifest: Manifest, manifest_path: Path, options: BuildOptions
     if old:
         on_event(Noted(f"{path} does not fit its manifest ({reason}): locking what is new"))
     lock = resolve_manifest(manifest, options.endpoints.tellers, keep=old, on_event=on_event)
+    for text in lock.moved_since(old) if old else ():
+        on_event(Noted(text))
     write_lock(lock, path)
     return lock
 
@@ -151,7 +153,7 @@ def _fitting_lock(manifest: Manifest, manifest_path: Path, options: BuildOptions
 def _to_be_fetched(lock: Lock, options: BuildOptions) -> tuple[LockedRepo, ...]:
     """Return the repositories of which this machine does not hold all, going by names and sizes."""
     return tuple(repo for repo in lock.repos if any(
-        options.staging.lacks([wanted.file]) and not may_hold(options.stores, wanted) for wanted in wanted_of(repo)
+        is_to_be_fetched(wanted, options.staging, options.stores) for wanted in wanted_of(repo)
     ))
 
 

@@ -12,14 +12,16 @@ from pathlib import Path
 from bundler.errors import Aria2MissingError, BundlerError, HubUnreachableError
 from bundler.gateway.aria2c import find_aria2c, version_of
 from bundler.gateway.endpoint import Endpoint, Endpoints
+from bundler.gateway.gate import check_access
 from bundler.gateway.hub import find_commit
 from bundler.gateway.modelscope import find_modelscope_commit
 from bundler.gateway.proxies import without_user
+from bundler.gateway.resolve import resolve_manifest
 from bundler.gateway.sources import wanted_blobs
 from bundler.gateway.space import Need, space_needs
 from bundler.gateway.staging import Staging
 from bundler.gateway.web import Location, Web
-from bundler.lock import LockedFile, lock_path, read_lock
+from bundler.lock import Lock, lock_path, read_lock
 from bundler.manifest import EndpointKind, Manifest, Request
 
 _TIMEOUTS = (5.0, 20.0)
@@ -64,6 +66,9 @@ class Diagnosis:
     locked: bool
     """Whether a lock says how much is needed; without one only the free space means something."""
 
+    refusal: BundlerError | None = None
+    """Why the manifest cannot be locked, or its files not be fetched, though somebody answers."""
+
     @property
     def ahead(self) -> timedelta | None:
         """By how much this machine's clock is ahead, as the first endpoint that tells the time says."""
@@ -77,6 +82,8 @@ class Diagnosis:
             return HubUnreachableError(
                 "no endpoint could serve a build", hint="mend what is said of the endpoints above, or name another one"
             )
+        if self.refusal is not None:
+            return self.refusal
         for need in self.needs:
             try:
                 need.check()
@@ -106,10 +113,13 @@ def examine(site: Site, wanted: Manifest | None, endpoints: Endpoints) -> Diagno
         probes = tuple(pool.map(
             lambda endpoint: _probe(endpoint, request, web, serves=endpoint in endpoints.sources), endpoints.tellers
         ))
-    files = _files(site, wanted)
+        lock = _lock(site, wanted)
+        useful = any(probe.useful for probe in probes)
+        refusal = _refusal(wanted, lock, endpoints, web) if wanted and useful else None
+    files = [blob.file for blob in wanted_blobs(lock)] if lock else []
     folder = site.output / wanted.name if wanted else site.output
     return Diagnosis(
-        aria2c=program, aria2c_says=says, probes=probes, locked=bool(files),
+        aria2c=program, aria2c_says=says, probes=probes, locked=bool(files), refusal=refusal,
         needs=space_needs(folder, files, site.staging),
     )
 
@@ -149,9 +159,19 @@ def _ahead(date: str) -> timedelta | None:
     return datetime.now(UTC) - told if told.tzinfo else None
 
 
-def _files(site: Site, wanted: Manifest | None) -> list[LockedFile]:
-    """Return the files of the lock beside the manifest; none if there is no lock that fits."""
+def _lock(site: Site, wanted: Manifest | None) -> Lock | None:
+    """Return the lock beside the manifest, None if there is none that fits."""
     if wanted is None or site.manifest is None or not lock_path(site.manifest).exists():
-        return []
+        return None
     lock = read_lock(lock_path(site.manifest))
-    return [] if lock.why_stale(wanted) else [blob.file for blob in wanted_blobs(lock)]
+    return None if lock.why_stale(wanted) else lock
+
+
+def _refusal(wanted: Manifest, lock: Lock | None, endpoints: Endpoints, web: Web) -> BundlerError | None:
+    """Do what a build does before it fetches, for every repository, and return what stands in its way."""
+    try:
+        repos = (lock or resolve_manifest(wanted, endpoints.tellers)).repos
+        check_access(repos, endpoints.tellers, web)
+    except BundlerError as error:
+        return error
+    return None

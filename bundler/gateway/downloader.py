@@ -12,6 +12,7 @@ from typing import Self
 from bundler.errors import Aria2Error, FetchError, FileSystemError
 from bundler.gateway.aria2 import Aria2Daemon
 from bundler.gateway.aria2_values import Aria2Gone, Download, Failure, State, Status
+from bundler.gateway.aria2c import find_aria2c
 from bundler.gateway.line import Line
 from bundler.gateway.trouble import SourceError, Trouble, trouble_of_status
 
@@ -49,9 +50,15 @@ def _trouble_of(failure: Failure) -> Trouble:
 class Downloader:
     """A blocking `download` over an asynchronous daemon, which is started when first needed."""
 
-    def __init__(self, aria2c: Path, folder: Path, *, jobs: int, line: Line, certificates: bytes | None = None) -> None:
-        """Start nothing yet. `certificates`, in PEM, are to be trusted in place of the system's."""
+    def __init__(
+        self, aria2c: Path | None, folder: Path, *, jobs: int, line: Line, certificates: bytes | None = None
+    ) -> None:
+        """Start nothing yet, and look for no `aria2c` if it is None.
+
+        `certificates`, in PEM, are to be trusted in place of the system's.
+        """
         self._aria2c = aria2c
+        self._found: Path | None = None
         self._folder = folder
         self._jobs = jobs
         self._line = line
@@ -82,7 +89,8 @@ class Downloader:
         self._trust_file.unlink(missing_ok=True)
 
     def make_ready(self) -> None:
-        """Start the daemon in the background: something is going to be downloaded."""
+        """Start the daemon in the background: something is going to be downloaded. Raises `Aria2MissingError`."""
+        self._program()
         with self._changed:
             self._ready_early = True
             self._changed.notify_all()
@@ -148,8 +156,13 @@ class Downloader:
     def _start(self) -> Aria2Daemon:
         self._limit = self._line.aria2_limit()
         return Aria2Daemon(
-            self._aria2c, self._folder, max_downloads=self._jobs, rate_limit=self._limit, ca_certificate=self._trusted()
+            self._program(), self._folder, max_downloads=self._jobs, rate_limit=self._limit,
+            ca_certificate=self._trusted(),
         ).__enter__()
+
+    def _program(self) -> Path:
+        self._found = self._found or find_aria2c(self._aria2c)
+        return self._found
 
     def _trusted(self) -> Path | None:
         if self._certificates is None:

@@ -18,7 +18,7 @@ from bundler.gateway.courier import Courier
 from bundler.gateway.downloader import Downloader
 from bundler.gateway.jobs import Jobs
 from bundler.gateway.line import Line
-from bundler.gateway.local import Store
+from bundler.gateway.local import Store, is_to_be_fetched
 from bundler.gateway.patience import Patience
 from bundler.gateway.roster import Roster
 from bundler.gateway.sources import Source, Wanted
@@ -33,6 +33,9 @@ _SMALL_JOBS = 32
 _HASHING = 2
 """More threads for large files than downloads run, so that some can hash."""
 
+_NAMED = 4
+"""So many more files are named, where many failed."""
+
 _LEAVE_SECONDS = 5.0
 """How long the end waits for threads. They touch no file any more; one may still be making a connection."""
 
@@ -41,7 +44,8 @@ _LEAVE_SECONDS = 5.0
 class FetchOptions:
     """How hard the line may be used, and for how long to wait for it."""
 
-    aria2c: Path
+    aria2c: Path | None = None
+    """None for the one that is found, if anything large is to be fetched at all."""
 
     jobs: int = 4
     """Large files at once."""
@@ -133,7 +137,7 @@ def fetching(
             on_event=on_event,
             stop=stop,
         )
-        if staging.lacks([job.wanted.file for job in jobs if job.large]):
+        if any(job.large and is_to_be_fetched(job.wanted, staging, stores) for job in jobs):
             downloader.make_ready()
         crew.employ(Jobs(job for job in jobs if not job.large), work, threads=_SMALL_JOBS)
         crew.employ(Jobs(job for job in jobs if job.large), work, threads=options.jobs + _HASHING)
@@ -162,10 +166,12 @@ def _in_order(jobs: list[Job], staging: Staging, on_event: OnEvent) -> Iterator[
 
 def _finish_the_rest(jobs: list[Job]) -> None:
     """Let the others come in: the next run then has only what failed left to do."""
-    errors = [job.result.exception() for job in jobs]
-    failures = [error for error in errors if isinstance(error, BundlerError)]
+    failures = {str(job.wanted): error for job in jobs if isinstance(error := job.result.exception(), BundlerError)}
     if len(failures) > 1:
-        failures[0].hint = f"{len(failures):,} files failed; all others are staged. {failures[0].hint}".strip()
+        named = [*list(failures)[1:1 + _NAMED], *(["and so on"] if len(failures) > 1 + _NAMED else [])]
+        first = next(iter(failures.values()))
+        rest = "all others are staged" if len(failures) < len(jobs) else "none is left"
+        first.hint = f"{len(failures):,} files failed ({', '.join(named)} as well), {rest}; {first.hint}"
 
 
 class _Crew:

@@ -143,7 +143,10 @@ def _refuse(answer: Answer, endpoint: Endpoint, request: Request) -> NoReturn:
             f"{where} that it would show",
             hint="check id and type; a private repository looks the same without a token that may read it",
         )
-    raise HubError(f"{endpoint.url} answers {answer.status} for {repo}")
+    message = f"{endpoint.url} answers {answer.status} for {repo}"
+    if answer.status == 429 or answer.status >= 500:
+        raise HubUnreachableError(message, hint="try again in some minutes, or name another endpoint with `--endpoint`")
+    raise HubError(message)
 
 
 def denied(endpoint: Endpoint, repo: RepoId, status: int) -> AccessDeniedError:
@@ -155,10 +158,11 @@ def denied(endpoint: Endpoint, repo: RepoId, status: int) -> AccessDeniedError:
             f"{endpoint.token_found_in or 'its own'}",
             hint=f"accept the terms on {page} as the user whose token it is, or use another user's token",
         )
+    hint = f"accept its terms on {page}, then `hf auth login` or set HF_TOKEN"
+    if not endpoint.official:
+        hint += f"; your token is told to {endpoint.url} only if its table in the manifest says `token = \"user\"`"
     return AccessDeniedError(
-        f"{repo} is gated or private: {endpoint.url} answers {status} and wants to know who asks",
-        hint=f"accept its terms on {page}, then `hf auth login` or set HF_TOKEN: the token goes to the hub alone, "
-        "unless the manifest gives it to others",
+        f"{repo} is gated or private: {endpoint.url} answers {status} and wants to know who asks", hint=hint
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from bundler.gateway.sources import Wanted
-from bundler.gateway.staging import has_size
+from bundler.gateway.staging import Staging, has_size
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _COPY_SIZE = 64 << 20
@@ -26,6 +26,9 @@ class Store(Protocol):
 
     def places(self, wanted: Wanted) -> Iterator[Path]:
         """Yield where a file may stand, the likeliest first. Looks at names only."""
+
+    def promises(self, place: Path, wanted: Wanted) -> bool:
+        """Say whether a place, going by its name, holds this very file, and not perhaps another version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,10 @@ class CacheStore:
                 if name != wanted.commit:
                     yield snapshots / name / wanted.file.path
 
+    def promises(self, place: Path, wanted: Wanted) -> bool:
+        """A blob does: it is named by its digest."""
+        return place.name == wanted.file.etag
+
 
 @dataclass(frozen=True, slots=True)
 class FolderStore:
@@ -68,10 +75,19 @@ class FolderStore:
         for base in dict.fromkeys((str(wanted.repo), wanted.repo.name, ".")):
             yield self.folder / base / wanted.file.path
 
+    def promises(self, place: Path, wanted: Wanted) -> bool:
+        """Whoever names a folder says so."""
+        return True
+
 
 def may_hold(stores: tuple[Store, ...], wanted: Wanted) -> bool:
     """Say whether a file of the right name and size stands in a store. Its bytes are not looked at."""
     return any(has_size(place, wanted.file.size) for store in stores for place in _places(store, wanted))
+
+
+def is_to_be_fetched(wanted: Wanted, staging: Staging, stores: tuple[Store, ...]) -> bool:
+    """Say whether this machine does not hold all of a file, going by names and sizes."""
+    return bool(staging.lacks([wanted.file])) and not may_hold(stores, wanted)
 
 
 def _places(store: Store, wanted: Wanted) -> Iterator[Path]:

@@ -17,13 +17,14 @@ from pathlib import Path
 from urllib.parse import urljoin
 
 from urllib3 import BaseHTTPResponse, Timeout
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
+from urllib3.exceptions import ProxyError as NoProxyError
 
 from bundler import __version__
-from bundler.errors import FetchError
+from bundler.errors import FetchError, ProxyError
 from bundler.gateway.connections import Connections
 from bundler.gateway.endpoint import Endpoint, origin
-from bundler.gateway.proxies import Proxies
+from bundler.gateway.proxies import Proxies, without_user
 from bundler.gateway.trouble import SourceError, Trouble, trouble_of_status
 from bundler.manifest import EndpointKind
 
@@ -39,6 +40,7 @@ _CHUNK_SIZE = 16 << 10
 """Small enough that a slow source is seen to be slow."""
 
 _REDIRECTS = (301, 302, 303, 307, 308)
+_PROXY_WANTS_A_USER = 407
 _NO_HEAD = (400, 403, 405, 501)
 """What servers answer that know no HEAD, or do not want one."""
 
@@ -207,6 +209,8 @@ class Web:
                         yield location, response
                         return
                     continue
+                if response.status == _PROXY_WANTS_A_USER and location.proxy:
+                    raise _wants_a_user(location.proxy)
                 if response.status not in (200, 206) and not any_status:
                     raise StatusError(
                         location.url, response.status, redirected=origin(location.url) != home,
@@ -223,6 +227,8 @@ class Web:
                 method, location.url, headers=_HEADERS | location.headers | ({"Range": asking} if asking else {}),
                 timeout=self._timeout, redirect=False, retries=False, preload_content=False,
             )
+        except NoProxyError as error:
+            raise _proxy_error(location.url, proxy or "", error) from error
         except ReadTimeoutError as error:  # it is there, and says nothing
             raise _line_error(location.url, error, Trouble.BROKEN) from error
         except (HTTPError, UnicodeError) as error:  # UnicodeError: a host's name that TLS cannot spell
@@ -249,6 +255,22 @@ def _chunks(response: BaseHTTPResponse, url: str) -> Iterator[bytes]:
 
 def _line_error(url: str, error: Exception, trouble: Trouble) -> SourceError:
     return SourceError(f"{_without_query(url)}: {type(error).__name__}", trouble)
+
+
+def _proxy_error(url: str, proxy: str, error: NoProxyError) -> FetchError:
+    name, reason = without_user(proxy), str(error.original_error)
+    if f" {_PROXY_WANTS_A_USER}" in reason:
+        return _wants_a_user(proxy)
+    if isinstance(error.original_error, (NewConnectionError, ConnectTimeoutError)):
+        reason = "it cannot be reached"
+    return SourceError(f"{_without_query(url)}: the proxy {name} does not help: {reason}", Trouble.UNREACHABLE)
+
+
+def _wants_a_user(proxy: str) -> ProxyError:
+    return ProxyError(
+        f"the proxy {without_user(proxy)} wants a user and a password, or others than it was given (407)",
+        hint="write them into its URL, as in `http://user:password@host:port`",
+    )
 
 
 def _misfit(url: str, what: str) -> SourceError:

@@ -17,6 +17,8 @@ def doctor_text(diagnosis: Diagnosis) -> str:
     lines = [f"aria2c     {diagnosis.aria2c or 'NONE'}: {diagnosis.aria2c_says}"]
     for probe in diagnosis.probes:
         lines += _endpoint_lines(probe)
+    if diagnosis.refusal is not None:
+        lines.append(f"manifest   CANNOT BE BUILT: {diagnosis.refusal}")
     lines += [f"space      {_space(need, known=diagnosis.locked)}" for need in diagnosis.needs]
     return as_lines([*lines, f"clock      {_clock(diagnosis.ahead)}"])
 
