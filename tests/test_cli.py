@@ -22,7 +22,7 @@ from bundler.errors import INTERRUPTED_EXIT_CODE
 from tests import bundle_command
 from tests.bundle_command import Result, environment
 from tests.bundles import break_file, noise
-from tests.faulty_hub import FaultyHubServer, Hang
+from tests.faulty_hub import FaultyHubServer, Hang, Status
 from tests.gateway_side import running, wait_until
 from tests.manifests import write_manifest
 
@@ -196,7 +196,35 @@ def test_locked_means_that_nothing_is_locked_anew(
     assert len(hub.requests) == asked
 
 
+def test_a_new_lock_says_which_commits_have_moved(hub: FaultyHubServer, tmp_path: Path) -> None:
+    """Whoever changes a pattern may not have meant to change the model."""
+    old = hub.publish("org/a", {"config.json": b"{}", "notes.txt": b"n"})
+    manifest = write_manifest(tmp_path / "m.toml", "org/a", endpoints=[hub.endpoint])
+    bundle("lock", manifest)
+    new = hub.publish("org/a", {"config.json": b"{ }", "notes.txt": b"n"})
+    write_manifest(manifest, {"id": "org/a", "exclude": ["*.txt"]}, endpoints=[hub.endpoint])
+
+    done = bundle("build", manifest, *places(tmp_path))
+
+    assert done.returncode == 0, done.stderr
+    assert f"org/a at `main` has moved from {old} to {new}" in done.stderr
+
+
 # The hub
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_hub_that_is_busy_is_not_a_strange_one(hub: FaultyHubServer, tmp_path: Path, status: int) -> None:
+    """Exit code 24, with all that were asked and what to do."""
+    hub.publish("org/a", {"config.json": b"{}"})
+    hub.fail(Status(code=status))
+    manifest = write_manifest(tmp_path / "m.toml", "org/a", endpoints=[hub.endpoint])
+
+    done = bundle("lock", manifest)
+
+    assert done.returncode == 24
+    assert f"{hub.endpoint} answers {status} for org/a" in done.stderr and "https://huggingface.co" in done.stderr
+    assert "hint: try again" in done.stderr
 
 
 @pytest.mark.parametrize("repo, exit_code, error", [

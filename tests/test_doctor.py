@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bundler.errors import Aria2MissingError, HubUnreachableError, NotEnoughSpaceError
+from bundler.errors import AccessDeniedError, Aria2MissingError, HubUnreachableError, NotEnoughSpaceError
 from bundler.lock import lock_text
 from tests.bundle_command import Result, bundle
 from tests.faulty_hub import FaultyHubServer, Status
@@ -193,3 +193,21 @@ def test_modelscope_is_looked_at_in_its_own_way(gateway: Gateway) -> None:
     assert done.returncode == 0, done.stderr
     assert commit in by_url(found)[modelscope.endpoint]["says"]
     assert by_url(found)[modelscope.endpoint]["kind"] == "modelscope"
+
+
+@pytest.mark.parametrize("locked", [False, True], ids=["without a lock", "with a lock"])
+def test_asks_for_every_repository_and_its_gate(hub: FaultyHubServer, gateway: Gateway, locked: bool) -> None:
+    """The second repository of a manifest can stand in the way as well: its exit code is the one of a build."""
+    for name in ("org/open", "org/gated"):
+        hub.publish(name, {"a.json": name.encode()})
+    hub.gate("org/gated", "hf_right")
+    manifest = gateway.manifest("org/open", "org/gated", hubs=(hub,))
+    if locked:
+        lock = lock_of("org/open", "org/gated", endpoints=(endpoint(hub),))
+        manifest.with_suffix(".lock.json").write_bytes(lock_text(lock))
+
+    done, found = examine(gateway)
+
+    assert done.returncode == AccessDeniedError.exit_code == 23
+    assert found["could_start"] is False and "org/gated is gated or private" in found["reason"]
+    assert "org/gated is gated or private" in bundle("doctor", manifest).stdout

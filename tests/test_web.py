@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bundler.errors import FetchError
+from bundler.errors import FetchError, ProxyError
 from bundler.gateway.proxies import Proxies
 from bundler.gateway.trouble import SourceError
 from bundler.gateway.web import Location, Web
@@ -130,3 +130,25 @@ def test_a_host_that_cannot_be_spelled_is_refused_behind_a_proxy_too(web: Web) -
         for host in ("a..b", ".example", "a" * 64 + ".example"):
             with pytest.raises(FetchError):
                 web.ask(Location(url=f"https://{host}/", proxies=Proxies(https=proxy)))
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_wants_a_password_says_so_itself(web: Web, scheme: str) -> None:
+    """No endpoint is blamed for it, and what it was given is not repeated."""
+    wants = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
+    with serving(lambda head: wants) as proxy:
+        given = proxy.replace("://", "://me:hunter2@")
+
+        with pytest.raises(ProxyError, match=f"the proxy {proxy} wants a user and a password") as caught:
+            web.ask(Location(url=f"{scheme}://hub.example/", proxies=Proxies(http=given, https=given)))
+
+    assert "hunter2" not in str(caught.value) + caught.value.hint
+
+
+def test_a_proxy_that_does_not_help_is_named(web: Web) -> None:
+    """Whether it is not there, or refuses to connect."""
+    nowhere = "http://127.0.0.1:9"
+    with serving(lambda head: b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n") as refusing:
+        for proxy, reason in ((nowhere, "it cannot be reached"), (refusing, "Tunnel connection failed: 502")):
+            with pytest.raises(SourceError, match=f"the proxy {proxy} does not help: {reason}"):
+                web.ask(Location(url="https://hub.example/", proxies=Proxies(https=proxy)))
