@@ -76,7 +76,7 @@ class AccessDeniedError(HubError):
 
 
 class HubUnreachableError(HubError):
-    """No endpoint could be reached."""
+    """No endpoint could be reached, or all are busy or ill."""
 
     exit_code = 24
 

@@ -63,6 +63,9 @@ SICK = {
     "nonsense for a link": Sickness(fault=Headers(change={"Location": "http://["}), host="hub"),
 }
 
+QUIET = ("not found", "gone", "forbidden", "dead links", "wants a login", "busy", "unavailable")
+"""What a source may do to one file, or for a moment, without being called sick."""
+
 
 @pytest.fixture
 def staging(tmp_path: Path) -> Staging:
@@ -88,12 +91,20 @@ def lock_both(*hubs: FaultyHubServer, files: dict[str, bytes] = FILES) -> Lock:
 def test_a_sick_source_costs_a_detour(
     hub: FaultyHubServer, sick: FaultyHubServer, staging: Staging, name: str
 ) -> None:
-    """Whatever the first source does, the right bytes come, and it is told where they came from."""
+    """Whatever the first source does, the right bytes come, and it is told where they came from, and who is sick."""
     lock = lock_both(hub, sick)
     sick.fail(SICK[name].fault, path="*.*", host=SICK[name].host)
+    notes: list[str] = []
 
-    fetched = fetch_all(lock, staging, endpoint(sick), endpoint(hub), patience=PATIENCE, stall_seconds=2)
+    def listen(event: Event) -> None:
+        if isinstance(event, Noted):
+            notes.append(event.text)
 
+    fetched = fetch_all(
+        lock, staging, endpoint(sick), endpoint(hub), patience=PATIENCE, stall_seconds=2, on_event=listen
+    )
+
+    assert any(note.startswith(f"{sick.endpoint}: ") for note in notes) or name in QUIET
     assert fetched.contents == [FILES[path] for path in sorted(FILES)]
     assert sum(fetched.record.by_source.values()) == TOTAL
     assert fetched.record.by_source[hub.endpoint] >= 2 * len(SMALL)

@@ -15,6 +15,9 @@ from bundler.progress import Noted, OnEvent
 _WORTH_TELLING = 5.0
 """Seconds of rest."""
 
+_TELLING = (Trouble.BROKEN, Trouble.UNREACHABLE, Trouble.PAGE, Trouble.MISFIT)
+"""What tells of the source, where other troubles are of a file or its link."""
+
 Trials = Mapping[int, Trial]
 """How a file fared, by the number of the source."""
 
@@ -25,6 +28,9 @@ class _Record:
     health: Health = field(default_factory=Health)
     told: bool = False
     """Whether people know that it rests."""
+
+    told_troubles: set[Trouble] = field(default_factory=set)
+    """What people know that befell it."""
 
 
 class Roster:
@@ -59,7 +65,7 @@ class Roster:
             record.told = record.told and bool(record.health.rests_until)
 
     def failed(self, number: int, error: SourceError, asked_at: float) -> None:
-        """Note a failure; say so once if the source has to rest for long, or is not trusted any more."""
+        """Note a failure; say so if it is the first of its kind, has the source rest for long, or is a wrong file."""
         with self._lock:
             record, now = self._records[number], time.monotonic()
             record.health = record.health.failed(
@@ -75,6 +81,9 @@ class Roster:
             elif rest >= _WORTH_TELLING and not record.told:
                 record.told = True
                 note = f"{error}; left alone for {rest:,.0f} seconds"
+            elif error.trouble in _TELLING and error.trouble not in record.told_troubles:
+                note = str(error)
+            record.told_troubles.add(error.trouble)
             name = record.source.name
         if note:
             self._on_event(Noted(f"{name}: {note}"))

@@ -17,7 +17,9 @@ from pathlib import Path
 from urllib.parse import urljoin
 
 from urllib3 import BaseHTTPResponse, Timeout
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
+from urllib3.exceptions import (
+    ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError, ProtocolError, ReadTimeoutError, SSLError
+)
 from urllib3.exceptions import ProxyError as NoProxyError
 
 from bundler import __version__
@@ -43,6 +45,16 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _PROXY_WANTS_A_USER = 407
 _NO_HEAD = (400, 403, 405, 501)
 """What servers answer that know no HEAD, or do not want one."""
+
+_IN_WORDS: dict[type[Exception], str] = {
+    NameResolutionError: "no host of that name is known",
+    NewConnectionError: "no connection",
+    ConnectTimeoutError: "no connection in time",
+    SSLError: "its certificate is not trusted, or it speaks no TLS",
+    ReadTimeoutError: "no answer in time",
+    ProtocolError: "the connection was cut",
+}
+"""The first that fits."""
 
 _PLAIN_URL = re.compile(r"https?://[^/?#@\\\s]+([/?#]\S*)?\Z")
 _NEXT_PAGE = re.compile(r'<([^<>]*)>[^<]*;\s*rel\s*=\s*"?next\b', re.IGNORECASE)
@@ -254,7 +266,9 @@ def _chunks(response: BaseHTTPResponse, url: str) -> Iterator[bytes]:
 
 
 def _line_error(url: str, error: Exception, trouble: Trouble) -> SourceError:
-    return SourceError(f"{_without_query(url)}: {type(error).__name__}", trouble)
+    words = next((words for kind, words in _IN_WORDS.items() if isinstance(error, kind)), "it makes no sense")
+    detail = f"{error} " if isinstance(error, SSLError) else ""
+    return SourceError(f"{_without_query(url)}: {words} ({detail}{type(error).__name__})", trouble)
 
 
 def _proxy_error(url: str, proxy: str, error: NoProxyError) -> FetchError:
