@@ -33,7 +33,7 @@ STAND_ALONE = {"format/restore.py": (), "demo/speak.py": ("bundler.demo.llama.",
 THIRD_PARTIES = {
     "huggingface_hub": ("gateway/hub.py", "demo/speak.py"),
     "aria2c": ("gateway/aria2c.py",),
-    "urllib3": ("gateway/web.py", "gateway/connections.py", "gateway/aria2.py"),
+    "urllib3": ("gateway/web.py", "gateway/connections.py", "gateway/aria2_client.py"),
     "certifi": ("gateway/certificates.py",),
     "zstandard": ("format/codec.py",),
     "numpy": ("format/codec.py", "format/planes.py", "demo/llama.py"),

@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import hf_hub_url
 
 from bundler.digest import Commit
-from bundler.errors import ManifestError, ProxyError
+from bundler.errors import AccessDeniedError, ManifestError, ProxyError
 from bundler.gateway.endpoint import Endpoint, Endpoints, Surroundings, choose_endpoints
 from bundler.gateway.hub import file_url
 from bundler.gateway.proxies import Proxies, system_proxies, without_user
@@ -19,7 +19,7 @@ from bundler.gateway.tokens import user_token
 from bundler.manifest import EndpointUrl, parse_manifest
 from bundler.names import RelPath, RepoId, RepoType
 from tests.bundle_command import bundle
-from tests.faulty_hub import FaultyHubServer
+from tests.faulty_hub import FaultyHubServer, Status
 from tests.gateway_side import endpoint, lock_of
 from tests.manifests import write_manifest
 from tests.proxy_server import ProxyServer
@@ -262,6 +262,19 @@ def test_a_proxy_is_told_its_own_user(hub: FaultyHubServer) -> None:
 
     (head,) = proxy.heads
     assert f"Basic {b64encode('me:a@b:c中'.encode()).decode()}" in head
+
+
+def test_a_refusal_names_the_proxy_on_the_way(hub: FaultyHubServer) -> None:
+    """Over plain HTTP nobody can tell who of the two has answered."""
+    hub.publish("org/a", {"a.json": b"{}"})
+    hub.fail(Status(code=403))
+    with ProxyServer() as proxy:
+        behind = replace(endpoint(hub), proxies=Proxies(http=proxy.url.replace("://", "://me:hunter2@")))
+
+        with pytest.raises(AccessDeniedError) as caught:
+            lock_of("org/a", endpoints=(behind,))
+
+    assert f"{hub.endpoint} answers 403 (by the proxy {proxy.url}) and wants to know who asks" in str(caught.value)
 
 
 def test_a_proxy_that_nobody_can_use_ends_the_command(hub: FaultyHubServer, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The aria2c daemon, which fetches a file over many connections, asked by JSON-RPC.
+"""The aria2c daemon, which fetches a file over many connections.
 
 aria2 is a carrier, trusted for nothing. It never gets a token: it would hand one on to the host that a
 redirect names. What it calls complete has the right size and perhaps the wrong bytes, so the caller hashes
@@ -24,10 +24,8 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
-from urllib3 import HTTPConnectionPool, Timeout
-from urllib3.exceptions import HTTPError
-
 from bundler.errors import Aria2Error
+from bundler.gateway.aria2_client import ANSWER_SECONDS, Aria2Client, Call
 from bundler.gateway.aria2_control import is_sound
 from bundler.gateway.aria2_values import Aria2Gone, Download, Failure, State, Status, check_name, check_url
 from bundler.gateway.aria2c import child_environment
@@ -49,11 +47,7 @@ _STATUS_KEYS = ["gid", "status", "completedLength", "downloadSpeed", "errorCode"
 _ALL = (0, 1_000_000)
 _START_ATTEMPTS = 5
 _START_SECONDS = 15.0
-_ANSWER_SECONDS = 30.0
 _STOP_SECONDS = 5.0
-
-_Call = tuple[str, list[Any]]
-"""A method's name after `aria2.`, and what it takes after the secret."""
 
 
 class Aria2Daemon:
@@ -135,7 +129,7 @@ class Aria2Daemon:
 
     def poll(self) -> list[Status]:
         """Return where every download stands. One that has ended is told once, then forgotten."""
-        calls: list[_Call] = [("removeDownloadResult", [gid]) for gid in self._reported]
+        calls: list[Call] = [("removeDownloadResult", [gid]) for gid in self._reported]
         calls.append(("tellActive", [_STATUS_KEYS]))
         calls.append(("tellWaiting", [*_ALL, _STATUS_KEYS]))
         calls.append(("tellStopped", [*_ALL, _STATUS_KEYS]))
@@ -164,10 +158,10 @@ class Aria2Daemon:
     def cancel(self, gid: str) -> None:
         """Give a download up: `poll` will not tell of it, and aria2 has let go of its files on return."""
         self._ask([("forceRemove", [gid])])
-        deadline = time.monotonic() + _ANSWER_SECONDS
+        deadline = time.monotonic() + ANSWER_SECONDS
         while not _has_ended(*self._ask([("tellStatus", [gid, ["status"]])])):
             if time.monotonic() > deadline:
-                raise Aria2Gone(f"aria2c did not let go of a file in {_ANSWER_SECONDS:.0f} seconds")
+                raise Aria2Gone(f"aria2c did not let go of a file in {ANSWER_SECONDS:.0f} seconds")
             time.sleep(0.01)
         self._ask([("removeDownloadResult", [gid])])
         self._forget(gid)
@@ -204,7 +198,7 @@ class Aria2Daemon:
             for url in download.urls:
                 self._log.causes.pop(_encode(url), None)
 
-    def _ask(self, calls: list[_Call]) -> list[Any]:
+    def _ask(self, calls: list[Call]) -> list[Any]:
         """Make all calls in one request; one that failed answers with a `Failure`."""
         if not calls:
             return []
@@ -229,7 +223,7 @@ class Aria2Daemon:
             command = [*self._command, f"--conf-path={conf}", f"--rpc-listen-port={port}"]
             self._process = _spawn(command, log, held)
             self._log = _Log(log)
-            self._client = _Client(port=port, secret=secret)
+            self._client = Aria2Client(port=port, secret=secret)
             listens = False
             try:
                 listens = self._listens()
@@ -266,34 +260,6 @@ class Aria2Daemon:
         self._client.close()
         self._log.read()
         self._log.stream.close()
-
-
-class _Client:
-    """Asks over one connection that stays open. Knows no proxies: every request holds the secret."""
-
-    def __init__(self, *, port: int, secret: str) -> None:
-        self.port = port
-        self.secret = secret
-        self._pool = HTTPConnectionPool("127.0.0.1", port, timeout=Timeout(_ANSWER_SECONDS), retries=False)
-
-    def ask(self, calls: list[_Call]) -> list[Any]:
-        """Make all calls at once; an answer is a list of one value, or a fault's `code` and `message`."""
-        wanted = [{"methodName": f"aria2.{name}", "params": [f"token:{self.secret}", *given]} for name, given in calls]
-        question = {"jsonrpc": "2.0", "id": "", "method": "system.multicall", "params": [wanted]}
-        try:
-            told = self._pool.request("POST", "/jsonrpc", json=question).json()
-        except (HTTPError, ValueError) as error:
-            raise Aria2Gone(f"aria2c does not answer ({type(error).__name__})") from error
-        match told:
-            case {"result": list(answers)}:
-                return answers
-            case {"error": {"message": message}}:
-                raise Aria2Error(f"aria2c refuses a request: {message}")
-        raise Aria2Gone("what answers in aria2c's place is not aria2c")
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._pool.close()
 
 
 class _Log:

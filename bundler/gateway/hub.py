@@ -20,6 +20,7 @@ from bundler.errors import (
 from bundler.fields import Fields, parse_json
 from bundler.gateway.endpoint import Endpoint
 from bundler.gateway.listing import Listing, parse_time, sorted_files
+from bundler.gateway.proxies import without_user
 from bundler.gateway.web import Answer, Location, Web
 from bundler.lock import LockedFile
 from bundler.manifest import Request
@@ -143,7 +144,7 @@ def _refuse(answer: Answer, endpoint: Endpoint, request: Request) -> NoReturn:
             f"{where} that it would show",
             hint="check id and type; a private repository looks the same without a token that may read it",
         )
-    message = f"{endpoint.url} answers {answer.status} for {repo}"
+    message = f"{endpoint.url} answers {answer.status}{_by_proxy(endpoint)} for {repo}"
     if answer.status == 429 or answer.status >= 500:
         raise HubUnreachableError(message, hint="try again in some minutes, or name another endpoint with `--endpoint`")
     raise HubError(message)
@@ -151,19 +152,24 @@ def _refuse(answer: Answer, endpoint: Endpoint, request: Request) -> NoReturn:
 
 def denied(endpoint: Endpoint, repo: RepoId, status: int) -> AccessDeniedError:
     """Return the error of a repository that an endpoint does not open, with the way out."""
-    page = f"{endpoint.url}/{repo}"
+    page, answers = f"{endpoint.url}/{repo}", f"{endpoint.url} answers {status}{_by_proxy(endpoint)}"
     if endpoint.token:
         return AccessDeniedError(
-            f"{repo} is gated or private: {endpoint.url} answers {status} to the token of "
-            f"{endpoint.token_found_in or 'its own'}",
+            f"{repo} is gated or private: {answers} to the token of {endpoint.token_found_in or 'its own'}",
             hint=f"accept the terms on {page} as the user whose token it is, or use another user's token",
         )
     hint = f"accept its terms on {page}, then `hf auth login` or set HF_TOKEN"
     if not endpoint.official:
         hint += f"; your token is told to {endpoint.url} only if its table in the manifest says `token = \"user\"`"
     return AccessDeniedError(
-        f"{repo} is gated or private: {endpoint.url} answers {status} and wants to know who asks", hint=hint
+        f"{repo} is gated or private: {answers} and wants to know who asks", hint=hint
     )
+
+
+def _by_proxy(endpoint: Endpoint) -> str:
+    """Name the proxy on the way, if there is one: over plain HTTP its word cannot be told from the endpoint's."""
+    proxy = endpoint.proxies.for_url(endpoint.url)
+    return f" (by the proxy {without_user(proxy)})" if proxy else ""
 
 
 def _tree(
