@@ -1,4 +1,4 @@
-"""A real nginx, which limits each connection in the way that most mirrors do."""
+"""A real nginx, which limits each connection by its own `limit_rate`."""
 
 from __future__ import annotations
 
