@@ -210,6 +210,17 @@ def test_a_new_lock_says_which_commits_have_moved(hub: FaultyHubServer, tmp_path
     assert f"org/a at `main` has moved from {old} to {new}" in done.stderr
 
 
+def test_a_lock_is_not_a_manifest(hub: FaultyHubServer, tmp_path: Path) -> None:
+    """Their names are alike, and so are the mistakes."""
+    hub.publish("org/a", {"config.json": b"{}"})
+    bundle("lock", write_manifest(tmp_path / "m.toml", "org/a", endpoints=[hub.endpoint]))
+
+    done = bundle("build", tmp_path / "m.lock.json", *places(tmp_path))
+
+    assert done.returncode == 10
+    assert said(done)["hint"].strip() == "it looks like JSON: name the manifest, not its lock"
+
+
 # The hub
 
 

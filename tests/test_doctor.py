@@ -195,6 +195,19 @@ def test_modelscope_is_looked_at_in_its_own_way(gateway: Gateway) -> None:
     assert by_url(found)[modelscope.endpoint]["kind"] == "modelscope"
 
 
+def test_small_files_need_no_aria2c(hub: FaultyHubServer, gateway: Gateway) -> None:
+    """Neither does their build; before there is a lock, nobody knows how large they are."""
+    hub.publish("org/a", {"a.json": b"{}"})
+    manifest = gateway.manifest("org/a", hubs=(hub,))
+    before, _ = examine(gateway, "--aria2c", "/bin/false")
+    bundle("lock", manifest)
+
+    after, found = examine(gateway, "--aria2c", "/bin/false")
+
+    assert (before.returncode, after.returncode) == (Aria2MissingError.exit_code, 0)
+    assert found["could_start"] is True and found["aria2c"]["path"] is None
+
+
 @pytest.mark.parametrize("locked", [False, True], ids=["without a lock", "with a lock"])
 def test_asks_for_every_repository_and_its_gate(hub: FaultyHubServer, gateway: Gateway, locked: bool) -> None:
     """The second repository of a manifest can stand in the way as well: its exit code is the one of a build."""

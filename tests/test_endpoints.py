@@ -143,7 +143,7 @@ def test_what_cannot_be_a_token_is_refused_and_not_repeated(tmp_path: Path, text
     (f'{{ url = "{MIRROR}", token = "{SECRET}" }}', "`endpoints[0].token` is not valid"),
     (f'{{ url = "{MIRROR}", token = "env:A B" }}', "`endpoints[0].token` is not valid"),
     (f'{{ url = "{MIRROR}", kind = "ftp" }}', "`endpoints[0].kind` is not valid"),
-    (f'{{ url = "{MIRROR}", proxy = "socks5://h:1" }}', "`endpoints[0].proxy` is not valid"),
+    (f'{{ url = "{MIRROR}", proxy = "socks5://h:1" }}', "or a proxy that speaks HTTP, such as"),
     (f'{{ url = "{MIRROR}", proxy = "http://u:{SECRET}@h:1" }}', "`endpoints[0].proxy` is not valid"),
     (f'{{ url = "{MIRROR}", ca = 7 }}', "`endpoints[0].ca` is not text"),
     (f'{{ url = "{MIRROR}", tokne = "none" }}', "`endpoints[0].tokne` is not a known field"),

@@ -20,6 +20,7 @@ from bundler.fsio import (
     StraightFile, atomic_write, explain_os_errors, free_bytes, hold_lock, make_folders, place, place_all, place_folder,
     place_link, read_exactly, sync_file, write_all, write_synced
 )
+from tests.gateway_side import small_disk
 
 
 @pytest.fixture(params=[0o022, 0o077, 0o000], ids=["umask 022", "umask 077", "umask 000"])
@@ -354,6 +355,18 @@ def test_a_full_file_system_says_that_the_run_goes_on() -> None:
 
     assert os.strerror(errno.ENOSPC) in str(caught.value)
     assert "run the same command again" in caught.value.hint
+
+
+def test_a_full_file_system_names_the_volume_that_found_no_room(tmp_path: Path) -> None:
+    """Whoever reads it knows which disk to look at."""
+    with small_disk(tmp_path / "disk", 1 << 20) as disk:
+        volume = disk / "speech-001.tar"
+        straight = StraightFile(volume)
+        with pytest.raises(FileSystemError) as caught, explain_os_errors("building the bundle"):
+            straight.write(bytes(64 << 20))
+        straight.close()
+
+    assert str(caught.value) == f"building the bundle: {volume}: {os.strerror(errno.ENOSPC)}"
 
 
 # --- Past the page cache

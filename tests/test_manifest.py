@@ -83,7 +83,7 @@ def test_asks_the_official_hub_where_nothing_is_said() -> None:
     (HEAD + 'endpoints = "https://a"\n' + REPO, "`endpoints` is not a list"),
     (HEAD + 'endpoints = ["https://a", 1]\n' + REPO, "`endpoints[1]` is not valid"),
     (HEAD + 'endpoints = ["file:///etc"]\n' + REPO, "`endpoints[0]` is not valid"),
-    (HEAD + '[repo]\nid = "org/a"', "`repo` is not a list"),
+    (HEAD + '[repo]\nid = "org/a"', "`repo` is not a list, such as TOML's [[repo]]"),
     (HEAD + "repo = [1]", "`repo[0]` is not an object"),
     (HEAD + "[[repo]]\n", "`repo[0].id` is missing"),
     (HEAD + REPO + "[[repo]]\nid = 7", "`repo[1].id` is not text"),

